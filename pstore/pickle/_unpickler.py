@@ -1,0 +1,1019 @@
+"""The reference unpickler: what each opcode does.
+
+A method ``load_x`` for each opcode X of the table, looked up by that name, so that a subclass may override any of them.
+It must never know how streams are written.
+
+A stream may hold anything. What no pickler writes ends in a subclass of UnpicklingError (`Malformed`), and memory is
+used only in proportion to the bytes that are there. The handlers fall in two kinds: most do nothing but read and build
+values of builtin types, and whatever exception comes up in them is the stream's fault (`_explain` tells which); those in
+`_CALLING` run somebody's code, whose exceptions pass through, so they check the stream themselves.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from io import BytesIO
+from struct import Struct
+from typing import Any, ClassVar, NoReturn
+
+from . import opcodes as op
+from ._errors import (
+    Malformed,
+    MalformedAttribute,
+    MalformedText,
+    MalformedType,
+    MalformedValue,
+    Truncated,
+    UnpicklingError,
+)
+from ._names import extension_name, from_python2, resolve
+from ._source import FileSource, Readable
+from .reduction import apply_state
+
+__all__ = ["HIGHEST_PROTOCOL", "OPAQUE", "Unpickler"]
+
+HIGHEST_PROTOCOL = 5
+
+_unpack_u2 = Struct("<H").unpack
+_unpack_u4 = Struct("<I").unpack
+_unpack_i4 = Struct("<i").unpack
+_unpack_u8 = Struct("<Q").unpack
+_unpack_double = Struct(">d").unpack
+
+# Messages; the native engine says the same.
+_NO_INPUT = "this unpickler has no input: call feed(), or make it with a file"
+_IN_USE = "this unpickler is in the middle of a load"
+_CUT = "the data ends in the middle of the stream"
+_UNDERFLOW = "the stack is empty"
+_NO_MARK = "there is no mark on the stack"
+_NO_MEMO = "there is nothing in the memo at index %d"
+_NEGATIVE = "a negative length"
+_ODD = "a key without a value"
+_NOT_ASCII = "persistent IDs in protocol 0 must be ASCII strings"
+_NO_LOADER = "the stream holds a persistent id, but no persistent_load was given"
+_ID_NOT_PLAIN = "a persistent id can't be told without building what it contains"
+
+_UNSET: Any = object()
+
+
+class _Opaque:
+    """The type of `OPAQUE`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<not built>"
+
+
+#: Stands for whatever `Unpickler.noload` doesn't build.
+OPAQUE = _Opaque()
+
+_CALLING = frozenset(
+    {
+        *(op.PERSID, op.BINPERSID, op.GLOBAL, op.STACK_GLOBAL, op.INST, op.OBJ, op.NEWOBJ, op.NEWOBJ_EX, op.REDUCE),
+        *(op.BUILD, op.EXT1, op.EXT2, op.EXT4, op.APPEND, op.APPENDS, op.SETITEM, op.SETITEMS, op.ADDITEMS, op.DICT),
+        *(op.FROZENSET, op.NEXT_BUFFER, op.READONLY_BUFFER, op.STRING, op.BINSTRING, op.SHORT_BINSTRING),
+    }
+)
+
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.))", re.DOTALL)
+_ESCAPED = {
+    **{b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"},
+    **{b"\\": b"\\", b"'": b"'", b'"': b'"', b"\n": b""},
+}
+
+_Handler = Callable[[Any], None]
+
+
+class Unpickler:
+    """Reads objects from pickle streams.
+
+    One unpickler may load several streams, one after another; its memo is kept between them, as the pickler's was when
+    it wrote them.
+
+    Hooks are methods to override, attributes to set on an instance, or keyword arguments. In this engine every method
+    ``load_x`` may be overridden too; it uses `read`, `readline`, `stack` and `append`.
+
+    Args:
+        file: What the streams are read from; needs the methods ``read(size)`` and ``readline()``. None for one that is
+            given its input by `feed`.
+        fix_imports: Find what Python 3 has renamed under its old names, in streams of protocols 0 to 2.
+        encoding: Encoding of Python 2's str; ``"bytes"`` to get them as bytes.
+        errors: What is done about bytes that aren't text in that encoding, as in `bytes.decode`.
+        buffers: The buffers that the pickler gave to its ``buffer_callback``, in that order.
+        persistent_load: Called with each persistent id for the object it stands for; or a list, to which the ids are
+            appended, each then standing for itself (as in cPickle).
+        find_global: Called as ``find_global(module, name)`` for each class or function, in place of `find_class` and
+            with the names as they stand in the stream; None refuses every one.
+        persistent_objects: Mapping from persistent ids to objects, looked at before `persistent_load` is called; only for
+            ids that are exact int or str.
+
+    Raises:
+        TypeError: `file` lacks one of the methods.
+    """
+
+    find_global: Callable[[str, str], Any] | None  # absent unless the user sets it
+
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    append: Callable[[Any], None]
+    stack: list[Any]
+
+    _busy = False
+    _handlers: ClassVar[dict[bytes, _Handler]] = {}
+    _noload_handlers: ClassVar[dict[bytes, _Handler]] = {}
+    _calling: ClassVar[frozenset[bytes]] = _CALLING
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls._bind()
+
+    @classmethod
+    def _bind(cls) -> None:
+        """Find the handler of each opcode by its name."""
+        unknown: _Handler = cls._load_unknown
+        cls._handlers = {bytes([code]): unknown for code in range(256)} | {b"": cls._load_end}
+        cls._noload_handlers = dict(cls._handlers)
+        calling = set(_CALLING)
+        for opcode in op.OPCODES:
+            name = "load_" + opcode.name.lower()
+            handler: _Handler = getattr(cls, name)
+            cls._handlers[opcode.code] = handler
+            if handler is not getattr(Unpickler, name):
+                calling.add(opcode.code)
+            cls._noload_handlers[opcode.code] = getattr(cls, "no" + name, handler)
+        cls._calling = frozenset(calling)
+
+    def __init__(
+        self,
+        file: Readable | None = None,
+        *,
+        fix_imports: bool = True,
+        encoding: str = "ASCII",
+        errors: str = "strict",
+        buffers: Iterable[Any] | None = None,
+        persistent_load: Callable[[Any], Any] | list[Any] | None = None,
+        find_global: Callable[[str, str], Any] | None = _UNSET,
+        persistent_objects: Mapping[Any, Any] | None = None,
+    ) -> None:
+        self._check_idle()
+        self._file = None
+        self._memory: BytesIO | None = None
+        if file is not None:
+            try:
+                self._file = FileSource(file)
+            except AttributeError:
+                message = "file must have 'read' and 'readline' attributes"
+                raise TypeError(message) from None
+        self.fix_imports = fix_imports
+        self.encoding = encoding
+        self.errors = errors
+        self.proto = 0
+        self.persistent_objects = persistent_objects
+        if persistent_load is not None:
+            self.persistent_load = persistent_load  # type: ignore[method-assign,assignment]
+        if find_global is not _UNSET:
+            self.find_global = find_global
+        self._buffers = None if buffers is None else iter(buffers)
+        self._memo: dict[int, Any] = {}
+        self._reset()
+
+    # ------------------------------------------------------------------------------------------------------- interface
+
+    def load(self) -> Any:
+        """Read one stream and return its object.
+
+        Raises:
+            EOFError: There is no further stream, or it is cut short.
+            UnpicklingError: The stream is malformed, or names what `find_global` refuses.
+            RuntimeError: Called by a hook while this unpickler is loading.
+            TypeError: There is nothing to read from.
+            Exception: Whatever hooks, imports, the file, and the code of the classes that the stream names raise.
+        """
+        return self._load(self._handlers)
+
+    def noload(self) -> None:
+        """Run one stream without importing or building anything but atoms and builtin containers.
+
+        `persistent_load` is given exactly the ids that `load` would give it, in the same order.
+
+        Raises:
+            EOFError: As `load`.
+            UnpicklingError: As `load`; or an id contains what can't be told without building it.
+            RuntimeError: As `load`.
+            TypeError: As `load`.
+            Exception: Whatever `persistent_load` or the file raises.
+        """
+        self._load(self._noload_handlers)
+
+    def feed(self, data: Any, buffers: Iterable[Any] | None = None) -> None:
+        """Give new input, and forget what was read before.
+
+        Args:
+            data: A bytes-like object that holds one stream, or several behind one another.
+            buffers: As for the class.
+
+        Raises:
+            RuntimeError: Called by a hook while this unpickler is loading.
+            TypeError: `data` isn't bytes-like.
+        """
+        self._check_idle()
+        self._memory = BytesIO(data if type(data) is bytes else memoryview(data).tobytes())
+        self._buffers = None if buffers is None else iter(buffers)
+        self._memo.clear()
+
+    def clear_memo(self) -> None:
+        """Forget what was read.
+
+        Raises:
+            RuntimeError: Called by a hook while this unpickler is loading.
+        """
+        self._check_idle()
+        self._memo.clear()
+
+    @property
+    def memo(self) -> dict[int, Any]:
+        """What was read: ``{index: object}``. May be replaced, but not while the unpickler is loading."""
+        return self._memo
+
+    @memo.setter
+    def memo(self, value: Mapping[int, Any]) -> None:
+        self._check_idle()
+        if not isinstance(value, Mapping) or not all(isinstance(index, int) for index in value):
+            message = "memo must map indices to objects"
+            raise TypeError(message)
+        if any(index < 0 for index in value):
+            message = "memo indices must not be negative"
+            raise ValueError(message)
+        self._memo = dict(value)
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Return the object that a persistent id stands for. To be overridden, or set to a list.
+
+        Raises:
+            UnpicklingError: Always, unless it is overridden.
+        """
+        del pid
+        raise UnpicklingError(_NO_LOADER)
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a module holds under a name. To be overridden.
+
+        Args:
+            module: Name of the module as it stands in the stream.
+            name: Name in it; from protocol 4 on it may be a dotted path.
+
+        Raises:
+            ImportError: There is no such module; and whatever its code raises.
+            AttributeError: It has no such name.
+        """
+        sys.audit("pickle.find_class", module, name)
+        if self.fix_imports and self.proto < 3:
+            module, name = from_python2(module, name)
+        return resolve(module, name, dotted=self.proto >= 4)
+
+    # -------------------------------------------------------------------------------------------------------- the work
+
+    def _check_idle(self) -> None:
+        if self._busy:
+            raise RuntimeError(_IN_USE)
+
+    def _reset(self) -> None:
+        self.stack = []
+        self.metastack: list[list[Any]] = []
+        self.append = self.stack.append
+        self._find: Callable[[str, str], Any] = self._refuse
+        self._ask: Callable[[Any], Any] = _UNSET
+
+    def _load(self, handlers: dict[bytes, _Handler]) -> Any:
+        if not hasattr(self, "_memo"):
+            message = f"Unpickler.__init__() was not called by {type(self).__name__}.__init__()"
+            raise UnpicklingError(message)
+        self._check_idle()
+        memory, file = self._memory, self._file
+        start = 0
+        read_opcode: Callable[[], bytes]
+        if memory is not None:
+            start = memory.tell()
+            self.read = memory.read
+            self.readline = memory.readline
+            read_opcode = partial(memory.read, 1)
+        elif file is not None:
+            file.begin()
+            self.read = file.read
+            self.readline = file.readline
+            read_opcode = file.read_opcode
+        else:
+            raise TypeError(_NO_INPUT)
+        opcode = read_opcode()
+        if not opcode:
+            message = "there is no further stream"
+            raise EOFError(message)
+        self._busy = True
+        try:
+            self._prepare()
+            if opcode != op.STOP:
+                handlers[opcode](self)
+                for opcode in iter(read_opcode, op.STOP):
+                    handlers[opcode](self)
+            opcode = op.STOP
+            return self.stack.pop()
+        except Malformed as error:
+            if error.offset is None:
+                error.offset, error.opcode = self._position(start, opcode)
+            raise
+        except (IndexError, TypeError, ValueError, OverflowError, struct.error) as error:
+            if opcode in self._calling or (file is not None and file.failed):
+                raise
+            malformed = _explain(error)
+            malformed.offset, malformed.opcode = self._position(start, opcode)
+            raise malformed from error
+        finally:
+            self._busy = False
+            self._reset()
+
+    def _prepare(self) -> None:
+        self.proto = 0
+        find = getattr(self, "find_global", _UNSET)
+        if find is None:
+            self._find = self._refuse
+        else:
+            self._find = self.find_class if find is _UNSET else find
+        ask = self.persistent_load
+        self._ask = _appender(ask) if isinstance(ask, list) else ask
+
+    def _position(self, start: int, opcode: bytes) -> tuple[int, str | None]:
+        """Return offset and name of the opcode that is being run."""
+        known = op.BY_CODE.get(opcode)
+        name = None if known is None else known.name
+        if self._memory is None:
+            return (0 if self._file is None else self._file.opcode_at), name
+        data = self._memory.getvalue()
+        reached = self._memory.tell()
+        last = start
+        for last, _, _, end in op.scan(data, start):
+            if end >= reached:
+                return last - start, name
+        return reached - len(opcode) - start if known is None else last - start, name
+
+    def _refuse(self, module: str, name: str) -> NoReturn:
+        raise Malformed(f"{module}.{name} is refused: find_global is None")
+
+    def pop_mark(self) -> list[Any]:
+        """Return what lies above the topmost mark, and take it and the mark from the stack."""
+        items = self.stack
+        if not self.metastack:
+            raise Malformed(_NO_MARK)
+        self.stack = self.metastack.pop()
+        self.append = self.stack.append
+        return items
+
+    def _pop(self) -> Any:
+        if not self.stack:
+            raise Malformed(_UNDERFLOW)
+        return self.stack.pop()
+
+    def _top(self) -> Any:
+        if not self.stack:
+            raise Malformed(_UNDERFLOW)
+        return self.stack[-1]
+
+    def _line(self) -> bytes:
+        """Read a line; return it without its newline."""
+        line = self.readline()
+        if line[-1:] != b"\n":
+            raise Truncated(_CUT)
+        return line[:-1]
+
+    def _counted(self, size: int) -> bytes:
+        """Read as many bytes as were announced."""
+        if size > sys.maxsize:
+            raise Truncated(_CUT)
+        data = self.read(size)
+        if len(data) != size:
+            raise Truncated(_CUT)
+        return data
+
+    def _load_end(self) -> NoReturn:
+        raise Truncated(_CUT)
+
+    def _load_unknown(self) -> NoReturn:
+        raise Malformed("there is no such opcode")
+
+    # --------------------------------------------------------------------------------------------- the stream and stack
+
+    def load_proto(self) -> None:
+        proto = ord(self.read(1))
+        if proto > HIGHEST_PROTOCOL:
+            raise MalformedValue(f"unsupported pickle protocol: {proto}")
+        self.proto = proto
+
+    def load_frame(self) -> None:
+        (size,) = _unpack_u8(self.read(8))
+        if self._memory is not None:
+            there = len(self._memory.getbuffer()) - self._memory.tell() >= size
+        else:
+            there = self._file is not None and self._file.has(size)
+        if not there:
+            raise Truncated(_CUT)
+
+    def load_stop(self) -> None:
+        """Never called: the loop ends here."""
+
+    def load_mark(self) -> None:
+        self.metastack.append(self.stack)
+        self.stack = []
+        self.append = self.stack.append
+
+    def load_pop(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.pop_mark()
+
+    def load_pop_mark(self) -> None:
+        self.pop_mark()
+
+    def load_dup(self) -> None:
+        self.append(self.stack[-1])
+
+    # ------------------------------------------------------------------------------------------------------------ memo
+
+    def load_memoize(self) -> None:
+        memo = self._memo
+        memo[len(memo)] = self.stack[-1]
+
+    def load_put(self) -> None:
+        index = int(self._line())
+        if index < 0:
+            raise MalformedValue("negative PUT argument")
+        self._memo[index] = self.stack[-1]
+
+    def load_binput(self) -> None:
+        self._memo[ord(self.read(1))] = self.stack[-1]
+
+    def load_long_binput(self) -> None:
+        (index,) = _unpack_u4(self.read(4))
+        self._memo[index] = self.stack[-1]
+
+    def load_get(self) -> None:
+        self._get(int(self._line()))
+
+    def load_binget(self) -> None:
+        index = ord(self.read(1))
+        try:
+            self.append(self._memo[index])
+        except KeyError:
+            raise Malformed(_NO_MEMO % index) from None
+
+    def load_long_binget(self) -> None:
+        self._get(*_unpack_u4(self.read(4)))
+
+    def _get(self, index: int) -> None:
+        try:
+            self.append(self._memo[index])
+        except KeyError:
+            raise Malformed(_NO_MEMO % index) from None
+
+    # ----------------------------------------------------------------------------------------------------------- atoms
+
+    def load_none(self) -> None:
+        self.append(None)
+
+    def load_newtrue(self) -> None:
+        self.append(True)
+
+    def load_newfalse(self) -> None:
+        self.append(False)
+
+    def load_int(self) -> None:
+        line = self._line()
+        if line == b"00":
+            self.append(False)
+        elif line == b"01":
+            self.append(True)
+        else:
+            self.append(int(line, 0))
+
+    def load_binint(self) -> None:
+        self.append(_unpack_i4(self.read(4))[0])
+
+    def load_binint1(self) -> None:
+        self.append(ord(self.read(1)))
+
+    def load_binint2(self) -> None:
+        self.append(_unpack_u2(self.read(2))[0])
+
+    def load_long(self) -> None:
+        self.append(int(self._line().removesuffix(b"L"), 0))
+
+    def load_long1(self) -> None:
+        self.append(int.from_bytes(self._counted(ord(self.read(1))), "little", signed=True))
+
+    def load_long4(self) -> None:
+        self.append(int.from_bytes(self._counted(self._signed_length()), "little", signed=True))
+
+    def load_float(self) -> None:
+        self.append(float(self._line()))
+
+    def load_binfloat(self) -> None:
+        self.append(_unpack_double(self.read(8))[0])
+
+    def load_unicode(self) -> None:
+        self.append(str(self._line(), "raw-unicode-escape"))
+
+    def load_short_binunicode(self) -> None:
+        size = ord(self.read(1))
+        data = self.read(size)
+        if len(data) != size:
+            raise Truncated(_CUT)
+        self.append(str(data, "utf-8", "surrogatepass"))
+
+    def load_binunicode(self) -> None:
+        self.append(str(self._counted(*_unpack_u4(self.read(4))), "utf-8", "surrogatepass"))
+
+    def load_binunicode8(self) -> None:
+        self.append(str(self._counted(*_unpack_u8(self.read(8))), "utf-8", "surrogatepass"))
+
+    def load_short_binbytes(self) -> None:
+        self.append(self._counted(ord(self.read(1))))
+
+    def load_binbytes(self) -> None:
+        self.append(self._counted(*_unpack_u4(self.read(4))))
+
+    def load_binbytes8(self) -> None:
+        self.append(self._counted(*_unpack_u8(self.read(8))))
+
+    def load_bytearray8(self) -> None:
+        (size,) = _unpack_u8(self.read(8))
+        if self._memory is not None or self._file is None:
+            self.append(bytearray(self._counted(size)))
+            return
+        data = self._file.read_bytearray(size)
+        if len(data) != size:
+            raise Truncated(_CUT)
+        self.append(data)
+
+    # Python 2's str: text or bytes, as the user says.
+
+    def load_string(self) -> None:
+        line = self._line()
+        if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
+            raise Malformed("the STRING opcode argument must be quoted")
+        line = line[1:-1]
+        self._append_string(_ESCAPE.sub(_unescape, line) if b"\\" in line else line)
+
+    def load_binstring(self) -> None:
+        self._append_string(self._counted(self._signed_length()))
+
+    def load_short_binstring(self) -> None:
+        self._append_string(self._counted(self._length1()))
+
+    def _append_string(self, data: bytes) -> None:
+        if self.encoding == "bytes":
+            self.append(data)
+            return
+        try:
+            self.append(data.decode(self.encoding, self.errors))
+        except UnicodeDecodeError as error:
+            raise MalformedText(str(error), error) from error
+
+    def _length1(self) -> int:
+        data = self.read(1)
+        if not data:
+            raise Truncated(_CUT)
+        return data[0]
+
+    def _signed_length(self) -> int:
+        data = self.read(4)
+        if len(data) != 4:
+            raise Truncated(_CUT)
+        (size,) = _unpack_i4(data)
+        if size < 0:
+            raise Malformed(_NEGATIVE)
+        return size
+
+    # ------------------------------------------------------------------------------------------------------ containers
+
+    def load_empty_tuple(self) -> None:
+        self.append(())
+
+    def load_tuple1(self) -> None:
+        stack = self.stack
+        stack[-1] = (stack[-1],)
+
+    def load_tuple2(self) -> None:
+        stack = self.stack
+        second = stack.pop()
+        stack[-1] = (stack[-1], second)
+
+    def load_tuple3(self) -> None:
+        stack = self.stack
+        third = stack.pop()
+        second = stack.pop()
+        stack[-1] = (stack[-1], second, third)
+
+    def load_tuple(self) -> None:
+        items = self.pop_mark()
+        self.append(tuple(items))
+
+    def load_empty_list(self) -> None:
+        self.append([])
+
+    def load_list(self) -> None:
+        items = self.pop_mark()
+        self.append(items)
+
+    def load_append(self) -> None:
+        item = self._pop()
+        target = self._top()
+        if type(target) is list:
+            target.append(item)
+        else:
+            _method(target, "append")(item)
+
+    def load_appends(self) -> None:
+        items = self.pop_mark()
+        target = self._top()
+        if type(target) is list:
+            target.extend(items)
+        elif (extend := getattr(target, "extend", None)) is not None:
+            extend(items)
+        else:  # PEP 307 asks for either
+            append = _method(target, "append")
+            for item in items:
+                append(item)
+
+    def load_empty_dict(self) -> None:
+        self.append({})
+
+    def load_dict(self) -> None:
+        target: dict[Any, Any] = {}
+        _set_items(target, self.pop_mark())
+        self.append(target)
+
+    def load_setitem(self) -> None:
+        value = self._pop()
+        key = self._pop()
+        _set_items(self._top(), [key, value])
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        _set_items(self._top(), items)
+
+    def load_empty_set(self) -> None:
+        self.append(set())
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        target = self._top()
+        if isinstance(target, set):
+            _hashing(items, target.update, items)
+        else:
+            add = _method(target, "add")
+            for item in items:
+                add(item)
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()
+        self.append(_hashing(items, frozenset, items))
+
+    # --------------------------------------------------------------------------------------------- out-of-band buffers
+
+    def load_next_buffer(self) -> None:
+        if self._buffers is None:
+            raise Malformed("the stream refers to a buffer out of band, but no buffers were given")
+        buffer = next(self._buffers, _UNSET)
+        if buffer is _UNSET:
+            raise Malformed("the stream refers to more buffers out of band than were given")
+        self.append(buffer)
+
+    def load_readonly_buffer(self) -> None:
+        try:
+            view = memoryview(self._top())
+        except TypeError as error:
+            raise MalformedType(f"a {type(self.stack[-1]).__name__} isn't a buffer") from error
+        with view:
+            if not view.readonly:
+                self.stack[-1] = view.toreadonly()
+
+    # -------------------------------------------------------------------------------------------------- persistent ids
+
+    def load_persid(self) -> None:
+        self.append(self._persistent(self._persid()))
+
+    def load_binpersid(self) -> None:
+        self.append(self._persistent(self._pop()))
+
+    def _persid(self) -> str:
+        try:
+            return self._line().decode("ascii")
+        except UnicodeDecodeError as error:
+            raise Malformed(_NOT_ASCII) from error
+
+    def _persistent(self, pid: Any) -> Any:
+        if self.persistent_objects is not None and type(pid) in (int, str):
+            obj = self.persistent_objects.get(pid, _UNSET)
+            if obj is not _UNSET:
+                return obj
+        return self._ask(pid)
+
+    # -------------------------------------------------------------------------------------------- classes and functions
+
+    def load_global(self) -> None:
+        module = self._text_line("utf-8")
+        name = self._text_line("utf-8")
+        self.append(self._find(module, name))
+
+    def load_stack_global(self) -> None:
+        name = self._pop()
+        module = self._pop()
+        if type(name) is not str or type(module) is not str:
+            raise Malformed("STACK_GLOBAL requires str")
+        self.append(self._find(module, name))
+
+    def load_ext1(self) -> None:
+        self.append(self._find(*_extension(self._length1())))
+
+    def load_ext2(self) -> None:
+        self.append(self._find(*_extension(int.from_bytes(self._counted(2), "little"))))
+
+    def load_ext4(self) -> None:
+        self.append(self._find(*_extension(int.from_bytes(self._counted(4), "little", signed=True))))
+
+    def _text_line(self, encoding: str) -> str:
+        line = self._line()
+        try:
+            return line.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise MalformedText(str(error), error) from error
+
+    # ------------------------------------------------------------------------------------------------------- instances
+
+    def load_inst(self) -> None:
+        module = self._text_line("ascii")
+        name = self._text_line("ascii")
+        arguments = self.pop_mark()
+        self.append(_instantiate(self._find(module, name), arguments))
+
+    def load_obj(self) -> None:
+        arguments = self.pop_mark()
+        if not arguments:
+            raise Malformed(_UNDERFLOW)
+        self.append(_instantiate(arguments[0], arguments[1:]))
+
+    def load_reduce(self) -> None:
+        arguments = self._pop()
+        function = self._top()
+        if not isinstance(arguments, tuple):
+            raise MalformedType(f"the arguments of REDUCE are a {type(arguments).__name__}, not a tuple")
+        if not callable(function):
+            raise MalformedType(f"a {type(function).__name__} can't be called")
+        self.stack[-1] = function(*arguments)
+
+    def load_newobj(self) -> None:
+        arguments = self._pop()
+        self.append(_new(self._pop(), arguments, {}))
+
+    def load_newobj_ex(self) -> None:
+        keywords = self._pop()
+        arguments = self._pop()
+        self.append(_new(self._pop(), arguments, keywords))
+
+    def load_build(self) -> None:
+        state = self._pop()
+        apply_state(self._top(), state)
+
+    # --------------------------------------------------------------------------- noload: the same with nothing built
+    #
+    # What would be imported, called or handed in is OPAQUE. Builtin containers are built: an id may be one.
+
+    def _saw_global(self, module: str, name: str) -> None:
+        """Called by `noload` with each name of a class or function."""
+
+    def noload_global(self) -> None:
+        self._saw_global(self._text_line("utf-8"), self._text_line("utf-8"))
+        self.append(OPAQUE)
+
+    def noload_stack_global(self) -> None:
+        name = self._pop()
+        module = self._pop()
+        if type(name) is not str or type(module) is not str:
+            raise Malformed("STACK_GLOBAL requires str")
+        self._saw_global(module, name)
+        self.append(OPAQUE)
+
+    def noload_ext1(self) -> None:
+        self._saw_global(*_extension(self._length1()))
+        self.append(OPAQUE)
+
+    def noload_ext2(self) -> None:
+        self._saw_global(*_extension(int.from_bytes(self._counted(2), "little")))
+        self.append(OPAQUE)
+
+    def noload_ext4(self) -> None:
+        self._saw_global(*_extension(int.from_bytes(self._counted(4), "little", signed=True)))
+        self.append(OPAQUE)
+
+    def noload_inst(self) -> None:
+        self._saw_global(self._text_line("ascii"), self._text_line("ascii"))
+        self.pop_mark()
+        self.append(OPAQUE)
+
+    def noload_obj(self) -> None:
+        if not self.pop_mark():
+            raise Malformed(_UNDERFLOW)
+        self.append(OPAQUE)
+
+    def noload_reduce(self) -> None:
+        self._pop()
+        self._pop()
+        self.append(OPAQUE)
+
+    noload_newobj = noload_reduce
+
+    def noload_newobj_ex(self) -> None:
+        self._pop()
+        self.noload_reduce()
+
+    def noload_build(self) -> None:
+        self._pop()
+        self._top()
+
+    def noload_next_buffer(self) -> None:
+        self.append(OPAQUE)
+
+    def noload_readonly_buffer(self) -> None:
+        self._top()
+
+    def noload_persid(self) -> None:
+        self._persistent(self._persid())
+        self.append(OPAQUE)
+
+    def noload_binpersid(self) -> None:
+        pid = self._pop()
+        if _has_opaque(pid):
+            raise Malformed(_ID_NOT_PLAIN)
+        self._persistent(pid)
+        self.append(OPAQUE)
+
+    def noload_append(self) -> None:
+        item = self._pop()
+        target = self._top()
+        if target is not OPAQUE:
+            _method(target, "append")(item)
+
+    def noload_appends(self) -> None:
+        items = self.pop_mark()
+        target = self._top()
+        if target is not OPAQUE:
+            _method(target, "extend")(items)
+
+    def noload_setitem(self) -> None:
+        value = self._pop()
+        key = self._pop()
+        target = self._top()
+        if target is not OPAQUE:
+            _set_items(target, [key, value])
+
+    def noload_setitems(self) -> None:
+        items = self.pop_mark()
+        target = self._top()
+        if target is not OPAQUE:
+            _set_items(target, items)
+
+    def noload_additems(self) -> None:
+        items = self.pop_mark()
+        target = self._top()
+        if target is not OPAQUE:
+            _hashing(items, _method(target, "update"), items)
+
+
+def _appender(ids: list[Any]) -> Callable[[Any], Any]:
+    def append(pid: Any) -> Any:
+        ids.append(pid)
+        return pid
+
+    return append
+
+
+def _explain(error: Exception) -> Malformed:
+    """Say what is wrong with a stream on which a handler failed that runs nobody's code."""
+    if isinstance(error, UnicodeDecodeError):
+        return MalformedText(str(error), error)
+    if isinstance(error, IndexError):
+        return Malformed(_UNDERFLOW)
+    if isinstance(error, (TypeError, struct.error)):  # ord() or unpack() of fewer bytes than there should be
+        return Truncated(_CUT)
+    return MalformedValue(str(error))
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    """Return what an escape in a Python 2 string literal stands for."""
+    hexadecimal, octal, other = match.groups()
+    if hexadecimal is not None:
+        return bytes([int(hexadecimal, 16)])
+    if octal is not None:
+        return bytes([int(octal, 8) & 0xFF])
+    if other == b"x":
+        raise MalformedValue("invalid \\x escape")
+    return _ESCAPED.get(other, b"\\" + other)
+
+
+def _method(obj: Any, name: str) -> Callable[..., Any]:
+    method: Callable[..., Any] | None = getattr(obj, name, None)
+    if method is None:
+        raise MalformedAttribute(f"a {type(obj).__name__} has no {name}()")
+    return method
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+    """Put keys and values, one behind the other, into a mapping."""
+    if len(items) % 2:
+        raise Malformed(_ODD)
+    if type(target) is dict:
+        _hashing(items[::2], target.update, zip(items[::2], items[1::2]))
+        return
+    if not hasattr(type(target), "__setitem__"):
+        raise MalformedType(f"a {type(target).__name__} can't have items")
+    for key, value in zip(items[::2], items[1::2]):
+        target[key] = value
+
+
+def _hashing(keys: list[Any], function: Callable[[Any], Any], argument: Any) -> Any:
+    """Call a function that hashes `keys`; blame the stream where one of them has no hash."""
+    try:
+        return function(argument)
+    except TypeError as error:
+        for key in keys:
+            unhashable = _unhashable(key)
+            if unhashable is not None:
+                raise MalformedType(f"unhashable type: {unhashable.__name__!r}") from error
+        raise
+
+
+def _unhashable(key: Any) -> type | None:
+    """Return the type that makes a key unhashable, or None."""
+    pending = [key]
+    while pending:
+        obj = pending.pop()
+        if type(obj).__hash__ is None:  # type: ignore[comparison-overlap]
+            return type(obj)
+        if type(obj) is tuple:
+            pending.extend(obj)
+    return None
+
+
+def _has_opaque(value: Any) -> bool:
+    """Tell whether a value holds, however deep, something that wasn't built."""
+    pending = [value]
+    seen = set()
+    while pending:
+        obj = pending.pop()
+        if obj is OPAQUE:
+            return True
+        if type(obj) in (tuple, list, set, frozenset, dict) and id(obj) not in seen:
+            seen.add(id(obj))
+            pending.extend(obj)
+            if type(obj) is dict:
+                pending.extend(obj.values())
+    return False
+
+
+def _extension(code: int) -> tuple[str, str]:
+    """Return (module, name) for an extension code."""
+    try:
+        place = extension_name(code)
+    except ValueError as error:
+        raise MalformedValue(str(error)) from error
+    if place is not None:
+        return place
+    if code <= 0:
+        raise Malformed("EXT specifies code <= 0")
+    raise MalformedValue(f"unregistered extension code {code}")
+
+
+def _instantiate(cls: Any, arguments: list[Any]) -> Any:
+    """Make an instance as Python 2 did for its old-style classes."""
+    if not callable(cls):
+        raise MalformedType(f"a {type(cls).__name__} can't be called")
+    if arguments or not isinstance(cls, type) or hasattr(cls, "__getinitargs__"):
+        return cls(*arguments)
+    return cls.__new__(cls)
+
+
+def _new(cls: Any, arguments: Any, keywords: Any) -> Any:
+    if not isinstance(cls, type):
+        raise MalformedType(f"NEWOBJ needs a class, not a {type(cls).__name__}")
+    if not isinstance(arguments, tuple):
+        raise MalformedType(f"the arguments of NEWOBJ are a {type(arguments).__name__}, not a tuple")
+    if not isinstance(keywords, dict):
+        raise MalformedType(f"the keyword arguments of NEWOBJ_EX are a {type(keywords).__name__}, not a dict")
+    return cls.__new__(cls, *arguments, **keywords)
+
+
+Unpickler._bind()  # what __init_subclass__ does for subclasses

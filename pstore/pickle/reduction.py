@@ -1,0 +1,192 @@
+"""What an object is reduced to, and how a state is put back: the two halves of Python's reduction protocol.
+
+Both engines and the record layer above them call these functions, so that an object is taken apart and put together in
+one way. Nothing here may know opcodes, streams or persistent ids.
+
+Source: the documentation of ``copyreg`` and of ``object.__reduce_ex__``, PEP 307, and the section on old-style
+instances in Python 2's documentation of ``pickle``.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._errors import Malformed, MalformedAttribute, Unpicklable, UnpicklableType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Reduction", "apply_state", "check_reduction", "old_style_arguments", "old_style_state", "reduce_value"]
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
+_MISSING = object()
+
+
+class Reduction(NamedTuple):
+    """What an object is rebuilt from; fields as in the documentation of ``object.__reduce__``."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    state: Any = None
+    items: Iterator[Any] | None = None
+    pairs: Iterator[tuple[Any, Any]] | None = None
+    setter: Callable[[Any, Any], Any] | None = None
+
+
+def reduce_value(
+    obj: Any, protocol: int, dispatch_table: Mapping[type, Callable[[Any], Any]] | None = None
+) -> str | Reduction:
+    """Reduce an object to what it is rebuilt from.
+
+    Asked in this order: the table of reduction functions, ``obj.__reduce_ex__(protocol)``, ``obj.__reduce__()``.
+
+    Args:
+        obj: An object that the pickler has no built-in handling for.
+        protocol: The protocol that the result is for.
+        dispatch_table: Reduction functions by class; None for those registered with ``copyreg.pickle``.
+
+    Returns:
+        The name under which the object's module holds it, or a `Reduction`.
+
+    Raises:
+        Unpicklable: The object can't be reduced, or its reduction isn't what the protocol asks for. It is a TypeError
+            too where the standard module raises one.
+        Exception: Whatever the object's own code raises.
+    """
+    if dispatch_table is None:
+        dispatch_table = copyreg.dispatch_table
+    try:
+        reduce = dispatch_table.get(type(obj))
+    except AttributeError:  # the standard asks for no more than item access
+        try:
+            reduce = dispatch_table[type(obj)]
+        except KeyError:
+            reduce = None
+    try:
+        if reduce is not None:
+            value = reduce(obj)
+        elif (reduce := getattr(obj, "__reduce_ex__", None)) is not None:
+            value = reduce(protocol)
+        elif (reduce := getattr(obj, "__reduce__", None)) is not None:
+            value = reduce()
+        else:
+            raise UnpicklableType(f"cannot pickle {type(obj).__name__!r} object: it has no __reduce_ex__")
+    except TypeError as error:
+        if _is_refusal(error):
+            raise UnpicklableType(str(error)) from error
+        raise
+    return check_reduction(value)
+
+
+def _is_refusal(error: TypeError) -> bool:
+    """Tell whether the interpreter itself refused an object, rather than the object's own Python code."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals.get("__name__") in (__name__, "copyreg")
+
+
+def check_reduction(value: Any) -> str | Reduction:
+    """Check what a reduction function returned.
+
+    Raises:
+        Unpicklable: It is neither a string nor a tuple of two to six elements with the types that the protocol asks for.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, tuple):
+        raise Unpicklable(f"__reduce__ must return a string or tuple, not {type(value).__name__}")
+    if not 2 <= len(value) <= 6:
+        raise Unpicklable(f"the tuple returned by __reduce__ must have 2 to 6 elements, not {len(value)}")
+    reduction = Reduction(*value)
+    if not callable(reduction.function):
+        raise Unpicklable(_wrong_element("first", "callable", reduction.function))
+    if not isinstance(reduction.arguments, tuple):
+        raise Unpicklable(_wrong_element("second", "a tuple", reduction.arguments))
+    if reduction.items is not None and not hasattr(type(reduction.items), "__next__"):
+        raise Unpicklable(_wrong_element("fourth", "an iterator", reduction.items))
+    if reduction.pairs is not None and not hasattr(type(reduction.pairs), "__next__"):
+        raise Unpicklable(_wrong_element("fifth", "an iterator", reduction.pairs))
+    if reduction.setter is not None and not callable(reduction.setter):
+        raise Unpicklable(_wrong_element("sixth", "a function", reduction.setter))
+    return reduction
+
+
+def _wrong_element(which: str, wanted: str, found: object) -> str:
+    return f"the {which} element of the tuple returned by __reduce__ must be {wanted}, not {type(found).__name__}"
+
+
+def old_style_arguments(obj: Any) -> tuple[Any, ...] | None:
+    """Return the arguments that an object's class wants to be called with, as an old-style class told them.
+
+    Returns:
+        The result of ``obj.__getinitargs__()`` for an instance of a class that defines it and leaves reduction alone;
+        None for any other object.
+
+    Raises:
+        Unpicklable: It returned something else than a tuple.
+    """
+    cls = type(obj)
+    if not hasattr(cls, "__getinitargs__"):
+        return None
+    if cls.__reduce__ is not object.__reduce__ or cls.__reduce_ex__ is not object.__reduce_ex__:
+        return None
+    # What a compiled base class holds (the items of a list, say) is no argument and no state: only the standard
+    # reduction knows how to keep it.
+    if any(not base.__flags__ & _HEAP_TYPE for base in cls.__mro__ if base is not object):
+        return None
+    arguments = obj.__getinitargs__()
+    if not isinstance(arguments, tuple):
+        raise UnpicklableType(f"__getinitargs__ must return a tuple, not {type(arguments).__name__}")
+    return arguments
+
+
+def old_style_state(obj: Any) -> Any:
+    """Return the state that is written behind the arguments of an old-style instance, or None where there is none."""
+    cls = type(obj)
+    getstate = getattr(cls, "__getstate__", None)
+    if getstate is not None and getstate is not getattr(object, "__getstate__", None):
+        return obj.__getstate__()
+    state = getattr(obj, "__dict__", None)
+    slots = {name: getattr(obj, name) for name in copyreg._slotnames(cls) if hasattr(obj, name)}  # type: ignore[attr-defined]
+    return (state, slots) if slots else state
+
+
+def apply_state(inst: Any, state: Any) -> None:
+    """Put a state back into an instance, as the opcode BUILD does.
+
+    ``inst.__setstate__(state)`` where there is one; else the items of a dict become attributes, and so do those of the
+    second element of a pair (dict or None, dict or None), which holds the slots. Names in ``__dict__`` are interned.
+
+    Args:
+        inst: The instance.
+        state: What its ``__getstate__`` returned.
+
+    Raises:
+        Malformed: The state is neither, or the instance can't hold it (then an AttributeError too).
+        Exception: Whatever the instance's own code raises.
+    """
+    setstate = getattr(inst, "__setstate__", _MISSING)
+    if setstate is not _MISSING:
+        setstate(state)
+        return
+    slots = None
+    if isinstance(state, tuple) and len(state) == 2:
+        state, slots = state
+    if state is not None:
+        if not isinstance(state, dict):
+            raise Malformed(f"the state of a {type(inst).__name__!r} object is a {type(state).__name__}, not a dict")
+        if state:
+            attributes = getattr(inst, "__dict__", None)
+            if attributes is None:
+                raise MalformedAttribute(f"a {type(inst).__name__!r} object has no __dict__ for its state")
+            intern = sys.intern
+            for name, value in state.items():
+                attributes[intern(name) if type(name) is str else name] = value
+    if slots is not None:
+        if not isinstance(slots, dict):
+            raise Malformed(f"the slots of a {type(inst).__name__!r} object are a {type(slots).__name__}, not a dict")
+        for name, value in slots.items():
+            setattr(inst, name, value)
