@@ -1,0 +1,13 @@
+"""Storage backends: the contract, the URL registry, and one module a backend.
+
+Nothing here knows of objects, records or pickles: rows are bytes under integers or strings.
+"""
+
+from __future__ import annotations
+
+from pstore.backends.base import Backend, Transaction
+from pstore.backends.memory import MemoryBackend
+from pstore.backends.registry import open_backend
+from pstore.backends.sqlite import SqliteBackend
+
+__all__ = ["Backend", "MemoryBackend", "SqliteBackend", "Transaction", "open_backend"]

@@ -1,0 +1,108 @@
+"""The contract of a backend: four ordered tables of bytes, in transactions.
+
+A backend stores rows and knows nothing of what they mean. It sees integers, strings and bytes, never an object.
+
+========= ======================== ==========================================
+table     key                      row
+========= ======================== ==========================================
+records   int, 0 to 2**64 - 1      an object's record
+names     str (encodable as UTF-8) what stands under a name
+log       int, 0 to 2**64 - 1      what a commit changed
+meta      str                      the store's own facts
+========= ======================== ==========================================
+
+A backend that keeps this contract passes the shipped suite; what each method promises and raises stands in its docstring.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+Table: TypeAlias = Literal["records", "names", "log", "meta"]
+Key: TypeAlias = int | str
+Row: TypeAlias = bytes | memoryview
+
+INT_TABLES: Final[tuple[Table, ...]] = ("records", "log")
+STR_TABLES: Final[tuple[Table, ...]] = ("names", "meta")
+TABLES: Final[tuple[Table, ...]] = (*INT_TABLES, *STR_TABLES)
+
+
+class Transaction(ABC):
+    """One consistent view of the four tables, and, when begun for writing, the changes made to it.
+
+    A read transaction sees the state of the moment it was begun, whatever others commit meanwhile, until `rollback` or
+    `commit` ends it. At most one write transaction of a store is open at a time; it sees its own changes. After it has
+    ended, every method raises `StoreClosed`; in a read transaction the changing methods raise `ReadOnlyError`.
+    """
+
+    @abstractmethod
+    def get_many(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        """Return the rows of these keys in their order, None for a key that has no row.
+
+        A row may be a memoryview that is valid until the transaction ends.
+        """
+
+    @abstractmethod
+    def scan(self, table: Table, start: Key | None = None, stop: Key | None = None) -> Iterator[tuple[Key, Row]]:
+        """Yield (key, row) in ascending key order from `start` (included) to `stop` (left out).
+
+        Strings are ordered by code point. None for a bound means no bound. The order and content of a scan over a table
+        that is changed meanwhile in the same transaction is not defined.
+        """
+
+    @abstractmethod
+    def put_many(self, table: Table, items: Iterable[tuple[Key, bytes]]) -> None:
+        """Store each row under its key, in place of what is there."""
+
+    @abstractmethod
+    def delete_many(self, table: Table, keys: Iterable[Key]) -> None:
+        """Remove the rows of these keys; a key that has none is passed over."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """End the transaction and make all of its changes visible and, in a durable store, lasting, or none of them.
+
+        When it returns, the changes are acknowledged: they survive the death of the process and, in a durable store,
+        of the machine. When it raises, none of them has been made. In a read transaction it is `rollback`.
+        """
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """End the transaction and drop its changes. Calling it on an ended transaction does nothing."""
+
+
+class Backend(ABC):
+    """An open store of bytes. May be shared by the threads of one process; a transaction belongs to one thread at a time."""
+
+    #: The name of the kind, as its URL scheme writes it.
+    scheme: str
+    #: Whether write transactions are refused.
+    readonly: bool
+
+    @abstractmethod
+    def begin(self, *, write: bool = False) -> Transaction:
+        """Begin a transaction.
+
+        Args:
+            write: Whether it may change anything. A write transaction sees the newest state and excludes other writers.
+
+        Raises:
+            ReadOnlyError: `write` was asked of a backend opened for reading.
+            StoreLocked: Another writer held the store for longer than the wait allows.
+            StoreClosed: The backend was closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything; open transactions are rolled back. Calling it again does nothing."""
+
+    def compact(self) -> None:
+        """Give space that deleted rows have left back to the system, as far as the engine can. Does nothing by default."""
+
+    def stats(self) -> dict[str, int | str]:
+        """Return facts about the storage by name: at least `backend`, and what the engine knows (sizes in bytes)."""
+        return {"backend": self.scheme}

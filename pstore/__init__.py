@@ -1,0 +1,47 @@
+"""pstore: a persistent object store for Python. Open one with `pstore.open`."""
+
+from __future__ import annotations
+
+from pstore import pickle
+from pstore._open import ANYTHING, open  # noqa: A004  # the standard's name for it, as in shelve and dbm
+from pstore._version import __version__
+from pstore.declare import persistent
+from pstore.errors import (
+    ClassNotAllowed,
+    ConflictError,
+    CorruptRecord,
+    Error,
+    ForeignObject,
+    FormatError,
+    MissingRecord,
+    ReadOnlyError,
+    StorageError,
+    StoreClosed,
+    StoreLocked,
+    StoreNotFound,
+    WrongThread,
+)
+from pstore.store import Commit, Store
+
+__all__ = [
+    "ANYTHING",
+    "ClassNotAllowed",
+    "Commit",
+    "ConflictError",
+    "CorruptRecord",
+    "Error",
+    "ForeignObject",
+    "FormatError",
+    "MissingRecord",
+    "ReadOnlyError",
+    "StorageError",
+    "Store",
+    "StoreClosed",
+    "StoreLocked",
+    "StoreNotFound",
+    "WrongThread",
+    "__version__",
+    "open",
+    "persistent",
+    "pickle",
+]

@@ -1,0 +1,260 @@
+"""What a commit has to write: pickling what was touched, finding what is new, promoting what two records share.
+
+A work list, no recursion: each record is pickled on its own, and every object that turns out to need a record of its
+own joins the list. An object that can change and stands inline in two records is *promoted*: it gets a key, and both
+records are pickled again with a reference in its place. Of shared objects within shared objects only the outermost are
+promoted; that is found by pickling with a provisional key for each and keeping those that the stream then names.
+
+This module compares bodies with what was loaded. It knows nothing of backends; keys are given to it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pickle import PickleError
+from typing import TYPE_CHECKING, NamedTuple
+
+from pstore.catalog import refusal
+from pstore.declare import is_declared
+from pstore.errors import ClassNotAllowed, ForeignObject
+from pstore.ghosts import Barrier, is_any_ghost
+from pstore.keys import make_key, serial_of
+from pstore.records import Encoded, Encoder, references, split_body
+from pstore.rows import CONSTRUCTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pstore.catalog import Catalog
+    from pstore.ghosts import Ghosts
+    from pstore.identity import IdentityMap
+    from pstore.loader import Baseline
+
+
+class Draft(NamedTuple):
+    """A record that may be written.
+
+    Attributes:
+        flags: The flags of its row.
+        code: The code of the object's class.
+        body: The body of its row.
+        inline: The objects in it that can change.
+    """
+
+    flags: int
+    code: int
+    body: bytes
+    inline: list[object]
+
+    def differs(self, baseline: Baseline | None) -> bool:
+        """Return whether this isn't what was loaded."""
+        return baseline is None or (self.body, self.flags, self.code) != (baseline.body, baseline.flags, baseline.code)
+
+
+class _NewFound(Exception):
+    """While only comparing: there is something that has no record or code yet, so this record has changed."""
+
+
+class Changes:
+    """Finds the changes of one session.
+
+    Args:
+        identity: The session's identity map; what gets a record is entered, and `withdraw` takes it out again.
+        catalog: The store's classes.
+        ghosts: The session's generated classes.
+        new_serial: Returns a serial number that nobody else has.
+        code_for: Returns the code of a class, a new one where it has none.
+        root_label: Returns what an error calls the object of a key.
+
+    Attributes:
+        new: The objects that have got a record since the last `settle`, by key.
+    """
+
+    def __init__(
+        self,
+        identity: IdentityMap,
+        catalog: Catalog,
+        ghosts: Ghosts,
+        *,
+        new_serial: Callable[[], int],
+        code_for: Callable[[type], int],
+        root_label: Callable[[int], str],
+    ) -> None:
+        self.new: dict[int, object] = {}
+        self.spare_serials: list[int] = []
+        self._identity = identity
+        self._catalog = catalog
+        self._ghosts = ghosts
+        self._new_serial = new_serial
+        self._code_for = code_for
+        self._root_label = root_label
+        self._encoder = Encoder(identity.keys, self._key_of_instance, self._key_of_named)
+        self._waiting: deque[int] = deque()
+        self._drafts: dict[int, Draft] = {}
+        self._owner: dict[int, int] = {}  # id of an inline object -> the record it stands in
+        self._classes: list[int] = []  # keys of classes that joined the identity map
+        self._comparing = False
+
+    def adopt(self, obj: object) -> int:
+        """Return the key of an object, a new one if it has none; its record then belongs to the next `gather`."""
+        key = self._identity.key_of(obj)
+        if key is None:
+            self._refuse_foreign(obj)
+            key = self._enter(obj)
+            self.new[key] = obj
+            self._waiting.append(key)
+        return key
+
+    def encode_value(self, obj: object, label: str) -> bytes:
+        """Return the stream of an atom.
+
+        Raises:
+            PickleError: It can't be pickled, or names what isn't allowed.
+        """
+        try:
+            return self._encoder.encode_value(obj)
+        except PickleError as error:
+            raise self._with_path(error, label) from error
+
+    def gather(self, keys: Iterable[int]) -> dict[int, Draft]:
+        """Pickle these records and all new ones.
+
+        Args:
+            keys: The records to compare, beside those that were adopted.
+
+        Returns:
+            A draft of each, by key.
+
+        Raises:
+            PickleError: An object can't be pickled or isn't allowed; call `withdraw`.
+        """
+        self._waiting.extend(keys)
+        while self._waiting:
+            key = self._waiting.popleft()
+            if key not in self._drafts:
+                self._process(key)
+        return self._drafts
+
+    def compare(self, key: int, baseline: Baseline) -> Draft | None:
+        """Return the draft of a record if it is unchanged, else None. Gives no keys."""
+        obj = self._identity.objects[key]
+        cls = self._ghosts.real_class(obj)
+        self._comparing = True
+        try:
+            encoded = self._encoder.encode(obj)
+            if not self._catalog.knows(cls):
+                return None
+            draft = Draft(encoded.flags, self._code_for(cls), encoded.body, encoded.inline)
+        except Exception:  # noqa: BLE001  # _NewFound, or what can't be pickled: it is not what was stored
+            return None
+        finally:
+            self._comparing = False
+        return None if draft.differs(baseline) else draft
+
+    def settle(self) -> None:
+        """The commit is done: what was new stays."""
+        self.new.clear()
+        self._classes.clear()
+        self._forget_work()
+
+    def withdraw(self) -> None:
+        """The commit has failed: nothing is new any more."""
+        for key in (*self.new, *self._classes):
+            self._identity.remove(key)
+        self.new.clear()
+        self._classes.clear()
+        self.spare_serials.clear()
+        self._forget_work()
+
+    def _forget_work(self) -> None:
+        self._waiting.clear()
+        self._drafts = {}
+        self._owner.clear()
+
+    def _process(self, key: int) -> None:
+        encoded = self._encode(key)
+        shared = [obj for obj in encoded.inline if self._owner.get(id(obj), key) != key]
+        if shared:
+            encoded = self._promote(key, shared)
+        code = self._code_for(self._ghosts.real_class(self._identity.objects[key]))
+        # The draft holds the inline objects, so that no id is used twice while owners are known by it.
+        self._drafts[key] = Draft(encoded.flags, code, encoded.body, encoded.inline)
+        self._owner.update(dict.fromkeys(map(id, encoded.inline), key))
+
+    def _promote(self, key: int, shared: list[object]) -> Encoded:
+        """Give records of their own to the outermost of the objects that this record shares with others."""
+        provisional = {self._enter(obj): obj for obj in shared}
+        encoded = self._encode(key)
+        streams = split_body(memoryview(encoded.body), encoded.flags)
+        named = {found for part in references(streams, 2 if encoded.flags & CONSTRUCTED else 1) for found in part}
+        for promoted, obj in provisional.items():
+            if promoted in named:
+                self.new[promoted] = obj
+                self._waiting.append(promoted)
+                self._disown(self._owner[id(obj)])
+            else:
+                self._identity.remove(promoted)
+                self.spare_serials.append(serial_of(promoted))
+        return encoded
+
+    def _disown(self, key: int) -> None:
+        """Take a record's inline objects from it and pickle it again: one of them has got a record of its own."""
+        draft = self._drafts.pop(key, None)
+        if draft is not None:
+            for obj in draft.inline:
+                if self._owner.get(id(obj)) == key:
+                    del self._owner[id(obj)]
+            self._waiting.append(key)
+
+    def _encode(self, key: int) -> Encoded:
+        try:
+            return self._encoder.encode(self._identity.objects[key])
+        except PickleError as error:
+            raise self._with_path(error, self._root_label(key)) from error
+
+    def _with_path(self, error: PickleError, root: str) -> PickleError:
+        path = root + self._encoder.error_path
+        if isinstance(error, ClassNotAllowed):
+            return ClassNotAllowed(f"{path}: {error}", module=error.module, qualname=error.qualname)
+        text = str(error)
+        return type(error)(path + text[4 + len(self._encoder.error_path) :] if text.startswith("root") else f"{path}: {text}")
+
+    def _key_of_instance(self, obj: object) -> int | None:
+        """Asked by the pickler for every instance that has no key."""
+        self._refuse_foreign(obj)
+        if not is_declared(type(obj)):
+            return None
+        if self._comparing:
+            raise _NewFound
+        return self.adopt(obj)
+
+    def _key_of_named(self, found: object) -> int | None:
+        """Asked by the pickler for every class and function that has no key."""
+        if isinstance(found, type):
+            cls = found.__bases__[0] if issubclass(found, Barrier) else found
+            if self._comparing and not self._catalog.knows(cls):
+                raise _NewFound
+            key = make_key(self._code_for(cls), 0)
+            if key not in self._identity.objects:
+                self._identity.add(key, cls)
+                self._classes.append(key)
+            return key
+        if not self._catalog.permits(found):
+            name = getattr(found, "__qualname__", repr(found))
+            raise refusal(getattr(found, "__module__", "?"), name, where="an object to be stored names it")
+        return None
+
+    def _refuse_foreign(self, obj: object) -> None:
+        if is_any_ghost(obj):
+            message = (
+                f"an object of {obj.__class__.__qualname__} belongs to another session or store: store a copy of it"
+                " (copy.deepcopy), or use the object that this session has"
+            )
+            raise ForeignObject(message)
+
+    def _enter(self, obj: object) -> int:
+        code = self._code_for(type(obj))
+        serial = self.spare_serials.pop() if self.spare_serials else self._new_serial()
+        key = make_key(code, serial)
+        self._identity.add(key, obj)
+        return key

@@ -1,0 +1,130 @@
+"""Every exception that pstore raises of its own, in one tree.
+
+The pickle engines raise the standard `pickle.PicklingError` and `pickle.UnpicklingError`; a missing name is a plain
+`KeyError`. Everything else that is ours::
+
+    Error
+     ├── ClassNotAllowed   (pickle.PickleError)  a class or function that the store may not name
+     ├── ConflictError                           another session committed to the same record or name
+     ├── CorruptRecord     (ValueError)          a row whose checksum, key or content is wrong
+     ├── FormatError       (ValueError)          not a pstore store, or one of an unknown format
+     ├── ForeignObject     (ValueError)          an object of another session or store
+     ├── MissingRecord     (KeyError)            a reference to a record that isn't there
+     ├── ReadOnlyError     (PermissionError)     a change in a store that was opened for reading
+     ├── StorageError      (OSError)             the backend failed: disk full, input/output error
+     ├── StoreClosed       (ValueError)          the store was closed, as a closed file says it
+     ├── StoreLocked       (TimeoutError)        another process held the store for too long
+     ├── StoreNotFound     (FileNotFoundError)   flag "r" or "w" and nothing there
+     └── WrongThread       (RuntimeError)        a session used outside the thread or process that opened it
+
+The class in brackets is the builtin that a caller who doesn't know pstore would catch. Each message says what happened,
+to which key or name, and what to do. All of them pickle.
+"""
+
+from __future__ import annotations
+
+from pickle import PickleError
+
+
+class Error(Exception):
+    """The root of every exception of pstore.
+
+    Args:
+        message: What happened, to what, and what to do about it.
+    """
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument; a message is to be read.
+        return str(self.args[0]) if self.args else ""
+
+
+class ClassNotAllowed(Error, PickleError):
+    """A class or function isn't among those that the store may name.
+
+    Raised at commit for an object that couldn't be read back, and at load before anything is imported or built.
+
+    Args:
+        message: The whole message.
+        module: The module of the class or function.
+        qualname: Its qualified name in that module.
+    """
+
+    def __init__(self, message: str, *, module: str = "", qualname: str = "") -> None:
+        super().__init__(message)
+        self.module = module
+        self.qualname = qualname
+
+
+class ConflictError(Error):
+    """Another session has committed to a record or name that this commit would write; nothing of it was stored.
+
+    Args:
+        message: The whole message.
+        keys: The keys of the records that both changed.
+        names: The names that both changed.
+    """
+
+    def __init__(self, message: str, *, keys: tuple[int, ...] = (), names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
+        self.names = names
+
+
+class CorruptRecord(Error, ValueError):
+    """A row of the store isn't what was written: its checksum, its key or its content is wrong.
+
+    Args:
+        message: The whole message.
+        key: The key of the record, or None where the row isn't a record.
+        name: The name of the row, or a name that leads to the record, where one is known.
+    """
+
+    def __init__(self, message: str, *, key: int | None = None, name: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.name = name
+
+
+class FormatError(Error, ValueError):
+    """The target isn't a pstore store, or was written in a format that this version can't read."""
+
+
+class ForeignObject(Error, ValueError):
+    """An object that another session or store holds was to be stored here; an object belongs to one session."""
+
+
+class MissingRecord(Error, KeyError):
+    """A reference leads to a record that isn't in the store.
+
+    Args:
+        message: The whole message.
+        key: The key that has no record.
+    """
+
+    def __init__(self, message: str, *, key: int | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class ReadOnlyError(Error, PermissionError):
+    """Something was changed in a store that was opened for reading only."""
+
+
+class StorageError(Error, OSError):
+    """The backend failed to read or write: a full disk, an input/output error."""
+
+
+class StoreClosed(Error, ValueError):
+    """The store was closed before this was asked of it."""
+
+
+class StoreLocked(Error, TimeoutError):
+    """Another session or process held the store for longer than the wait allows."""
+
+
+class StoreNotFound(Error, FileNotFoundError):
+    """There is no store at the target, and the flag says not to make one."""
+
+
+class WrongThread(Error, RuntimeError):
+    """A session was used outside the thread or the process that opened it."""

@@ -1,0 +1,355 @@
+"""From an object to the body of its record, and which objects have records.
+
+A record holds up to two pickle streams that share one memo. The first *makes* the object and is left out where its
+class is enough (plain instances and the builtin containers); the second is its *state*. So every object exists before
+its state is read, and cycles between records need nothing special. References to other records are persistent ids: their
+keys. This module knows how to take objects apart; it knows nothing of sessions or of what changed.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import ipaddress
+import pathlib
+import re
+import struct
+import types
+import uuid
+import zoneinfo
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pstore.pickle import PickleBuffer, Pickler, Unpickler, apply_state, reduce_value
+from pstore.rows import BUFFERS, CONSTRUCTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+PROTOCOL: Final = 5
+#: Buffers of at least this many bytes stand beside the streams, where a reader can have them without a copy.
+OUT_OF_BAND: Final = 64 * 1024
+
+#: Types whose objects never change; they are never shared between records, a copy being as good.
+_IMMUTABLE: Final = (
+    *(bool, bytes, complex, float, frozenset, int, range, str, tuple, type(None), type(Ellipsis), type(NotImplemented)),
+    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, enum.Enum),
+    *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal, fractions.Fraction),
+    *(pathlib.PurePath, re.Pattern, uuid.UUID, zoneinfo.ZoneInfo),
+    *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
+)
+#: Those of them of which a subclass, too, holds nothing that changes, though its objects have a `__dict__`.
+_IMMUTABLE_WITH_DICT: Final = (type, types.FunctionType, types.ModuleType, enum.Enum)
+#: Builtin containers: made empty by their type, filled by their state.
+_CONTAINERS: Final = frozenset({list, dict, set, bytearray})
+
+
+@functools.lru_cache(maxsize=4096)
+def is_immutable_type(cls: type) -> bool:
+    """Return whether an object of this very class never changes (what a tuple holds may)."""
+    if cls in _IMMUTABLE or issubclass(cls, _IMMUTABLE_WITH_DICT):
+        return True
+    # A subclass without a `__dict__` (a named tuple) has nowhere to keep what could change.
+    return issubclass(cls, _IMMUTABLE) and not cls.__dictoffset__
+
+
+def is_atom(obj: object) -> bool:
+    """Return whether an object needs no record: it never changes, nor does anything in it."""
+    waiting: list[object] = [obj]
+    seen: set[int] = set()
+    while waiting:
+        obj = waiting.pop()
+        if not is_immutable_type(type(obj)):
+            return False
+        if isinstance(obj, (tuple, frozenset)) and id(obj) not in seen:
+            seen.add(id(obj))
+            waiting.extend(obj)
+    return True
+
+
+def is_made_by_class(cls: type) -> bool:
+    """Return whether an empty object of the class can be made from the class alone, so that a reference reads nothing."""
+    return cls in _CONTAINERS or is_plain(cls)
+
+
+def is_plain(cls: type) -> bool:
+    """Return whether the class makes and pickles its instances as `object` does."""
+    return (
+        cls.__new__ is object.__new__
+        and cls.__reduce_ex__ is object.__reduce_ex__
+        and cls.__reduce__ is object.__reduce__
+        and cls not in copyreg.dispatch_table
+        and not hasattr(cls, "__getnewargs__")
+        and not hasattr(cls, "__getnewargs_ex__")
+    )
+
+
+class Encoded(NamedTuple):
+    """The body of a record and what went into it.
+
+    Attributes:
+        flags: The flags of the row.
+        body: The body of the row.
+        inline: The objects that stand in this record and can change; an object that stands in two is shared.
+    """
+
+    flags: int
+    body: bytes
+    inline: list[object]
+
+
+class Encoder:
+    """Takes objects apart and pickles them.
+
+    Args:
+        keys: id(object) -> key, of every object that has a record.
+        instance: Asked for the key of each instance that isn't in `keys`; None leaves it inline.
+        named: Asked for the key of each class and function that is to be written; None writes its name.
+    """
+
+    def __init__(
+        self,
+        keys: dict[int, int],
+        instance: Callable[[object], int | None],
+        named: Callable[[object], int | None],
+    ) -> None:
+        self._keys = keys
+        self._buffers: list[PickleBuffer] = []
+        self._instance = instance
+        self._pickler = Pickler(
+            protocol=PROTOCOL,
+            buffer_callback=self._take_buffer,
+            inst_persistent_id=self._ask_instance,
+            global_persistent_id=named,
+            persistent_ids=keys,
+            canonical=True,
+        )
+        self._pickler.dispatch_table = _dispatch_table()
+
+    @property
+    def error_path(self) -> str:
+        """The path from the record to the object at which the last `encode` failed, such as `['owner'].boss`."""
+        return self._pickler.error_path
+
+    def encode(self, obj: object) -> Encoded:
+        """Return the body of an object's record.
+
+        Raises:
+            PicklingError: Something in it can't be pickled; the message has the path to it.
+        """
+        try:
+            return self._encode(obj)
+        finally:
+            self._pickler.clear_memo()
+            self._buffers.clear()
+
+    def encode_value(self, obj: object) -> bytes:
+        """Return the stream of an atom, for the row of its name."""
+        try:
+            return self._pickler.dumps(obj)
+        finally:
+            self._pickler.clear_memo()
+
+    def _encode(self, obj: object) -> Encoded:
+        cls = type(obj)
+        flags = 0
+        if cls in _CONTAINERS:
+            streams = [self._pickler.dumps(cls(obj) if cls is not bytearray else bytes(obj))]  # type: ignore[call-overload, call-arg]
+        elif cls is tuple or cls is frozenset:
+            flags, streams = CONSTRUCTED, [self._whole(obj), self._pickler.dumps(None)]
+        else:
+            reduced = reduce_value(obj, PROTOCOL)
+            if isinstance(reduced, str):
+                flags, streams = CONSTRUCTED, [self._whole(obj), self._pickler.dumps(None)]
+            elif is_plain(cls) and reduced[0] is copyreg.__newobj__ and len(reduced[1]) == 1:  # type: ignore[attr-defined]
+                streams = [self._pickler.dumps(reduced[2] if len(reduced) > 2 else None)]  # noqa: PLR2004
+            else:
+                flags = CONSTRUCTED
+                streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
+        inline = [item for item in self._pickler.memoized() if not is_immutable_type(type(item)) and type(item) is not _Constructor]
+        body = b"".join(streams)
+        if self._buffers:
+            flags |= BUFFERS
+            body = _pack_buffers(self._buffers) + body
+        return Encoded(flags, body, inline)
+
+    def _whole(self, obj: object) -> bytes:
+        """Pickle an object itself, where it would be its own reference."""
+        key = self._keys.pop(id(obj), None)
+        try:
+            return self._pickler.dumps(obj)
+        finally:
+            if key is not None:
+                self._keys[id(obj)] = key
+
+    def _ask_instance(self, obj: object) -> int | None:
+        return None if type(obj) is _Constructor else self._instance(obj)
+
+    def _take_buffer(self, buffer: PickleBuffer) -> bool:
+        with buffer.raw() as raw:
+            if raw.nbytes < OUT_OF_BAND:
+                return True
+        self._buffers.append(buffer)
+        return False
+
+
+class _Constructor:
+    """Pickled, it is the call that makes an object; so the stream's value is the object, without its state."""
+
+    def __init__(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
+        self.function = function
+        self.args = args
+
+    @property
+    def __class__(self) -> Any:  # noqa: ANN401  # asked by the pickler, which checks it against the class to make
+        return self.args[0] if self.function in _NEWOBJ else _Constructor
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.function, self.args
+
+
+_NEWOBJ: Final = (copyreg.__newobj__, copyreg.__newobj_ex__)  # type: ignore[attr-defined]  # missing in the stubs
+
+
+def _filling(rest: Sequence[Any]) -> tuple[object, ...] | None:
+    """Return what fills an object that its constructor made: (state, list items, dict items[, setter]); None if nothing."""
+    state, list_items, dict_items, setter = (*rest, None, None, None, None)[:4]
+    parts = (state, _listed(list_items), _listed(dict_items))
+    if setter is not None:
+        return *parts, setter
+    return parts if any(part is not None for part in parts) else None
+
+
+def _listed(items: Iterable[object] | None) -> list[object] | None:
+    return None if items is None else list(items)
+
+
+def make_empty(cls: type) -> object:
+    """Make an object of a class that `is_made_by_class`, without its state."""
+    return cls() if cls in _CONTAINERS else object.__new__(cls)
+
+
+def fill(obj: Any, state: Any, *, constructed: bool) -> None:  # noqa: ANN401
+    """Give an object the state that its record holds.
+
+    Args:
+        obj: The object, empty.
+        state: The value of the record's stream of the state.
+        constructed: Whether the record has a constructor; the state then has the form that such a record gives it.
+    """
+    cls = type(obj)
+    if constructed:
+        _fill_constructed(obj, state)
+    elif cls is list:
+        obj.extend(state)
+    elif cls is dict or cls is set:
+        obj.update(state)
+    elif cls is bytearray:
+        obj[:] = state
+    elif state is not None:
+        apply_state(obj, state)
+
+
+def _fill_constructed(obj: Any, filling: Any) -> None:  # noqa: ANN401
+    if filling is None:
+        return
+    state, list_items, dict_items, *setter = filling
+    if list_items is not None:
+        if hasattr(obj, "extend"):
+            obj.extend(list_items)
+        else:
+            for item in list_items:
+                obj.append(item)
+    if dict_items is not None:
+        for key, value in dict_items:
+            obj[key] = value
+    if setter:
+        setter[0](obj, state)
+    elif state is not None:
+        apply_state(obj, state)
+
+
+class Streams(NamedTuple):
+    """The parts of a record's body.
+
+    Attributes:
+        data: The streams, one behind the other.
+        buffers: The buffers out of band; those that were writable are copies that are, too.
+    """
+
+    data: memoryview
+    buffers: list[bytearray | memoryview] | None
+
+
+def split_body(body: memoryview, flags: int) -> Streams:
+    """Take a record's body apart.
+
+    Raises:
+        ValueError: It ends too early.
+    """
+    if not flags & BUFFERS:
+        return Streams(body, None)
+    try:
+        (count,) = _COUNT.unpack_from(body)
+        sizes = struct.unpack_from(f"<{count}Q", body, _COUNT.size)
+    except struct.error as error:
+        raise ValueError(str(error)) from None
+    at = _COUNT.size + 8 * count
+    buffers: list[bytearray | memoryview] = []
+    for size in sizes:
+        part = body[at : at + (size & _SIZE)]
+        if len(part) != size & _SIZE:
+            message = "a buffer runs past the end"
+            raise ValueError(message)
+        buffers.append(part if size & _READONLY else bytearray(part))
+        at += len(part)
+    return Streams(body[at:], buffers)
+
+
+def references(streams: Streams, count: int) -> list[list[object]]:
+    """Return the persistent ids in each of the first `count` streams, building nothing."""
+    found: list[object] = []
+    unpickler = Unpickler(persistent_load=found)
+    unpickler.feed(streams.data, buffers=streams.buffers)
+    result = []
+    for _ in range(count):
+        unpickler.noload()
+        result.append(found.copy())
+        found.clear()
+    return result
+
+
+_COUNT: Final = struct.Struct("<I")
+_READONLY: Final = 1 << 63
+_SIZE: Final = _READONLY - 1
+
+
+def _pack_buffers(buffers: list[PickleBuffer]) -> bytes:
+    views = [buffer.raw() for buffer in buffers]
+    sizes = [view.nbytes | (_READONLY if view.readonly else 0) for view in views]
+    return b"".join((_COUNT.pack(len(views)), struct.pack(f"<{len(sizes)}Q", *sizes), *views))
+
+
+def _reduce_zone(zone: zoneinfo.ZoneInfo) -> tuple[type[zoneinfo.ZoneInfo], tuple[str]]:
+    # Its own reduction goes through getattr, which no safe policy can allow.
+    if zone.key is None:
+        message = "a ZoneInfo that was read from a file has no key to be found by again"
+        raise TypeError(message)
+    return zoneinfo.ZoneInfo, (zone.key,)
+
+
+class _Dispatch(dict[type, Any]):
+    """Our own reductions, then those of `copyreg`, as they are at the moment of the question."""
+
+    def __missing__(self, cls: type) -> Any:  # noqa: ANN401
+        return copyreg.dispatch_table[cls]
+
+    def get(self, cls: type, default: Any = None) -> Any:  # noqa: ANN401
+        return super().get(cls) or copyreg.dispatch_table.get(cls, default)
+
+
+def _dispatch_table() -> Mapping[type, Any]:
+    return _Dispatch({zoneinfo.ZoneInfo: _reduce_zone})

@@ -1,0 +1,212 @@
+"""The store that an application uses: a mapping of names to objects, with transactions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pstore.session import Commit, Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pstore.backends.base import Backend
+    from pstore.pickle.policy import Policy
+
+T = TypeVar("T")
+
+__all__ = ["Commit", "Store"]
+
+
+class Store(MutableMapping[str, Any]):
+    """An open store; made by `pstore.open`.
+
+    A mapping from names (str) to objects. What is put under a name, and everything reachable from it, is written by
+    `commit()`; so is every change to an object that came from the store. As a context manager it commits at the end of
+    the block, rolls back when an exception leaves it, and closes either way.
+
+    A store belongs to the thread that opened it.
+    """
+
+    def __init__(self, backend: Backend, policy: Policy, *, owns_backend: bool) -> None:
+        self._session = Session(backend, policy)
+        self._backend = backend
+        self._owns_backend = owns_backend
+
+    # ------------------------------------------------------------- the mapping
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+        """Return the object under a name: the same one each time.
+
+        Raises:
+            KeyError: There is no such name.
+            ClassNotAllowed: Its class isn't allowed.
+            CorruptRecord: A row that has to be read is damaged.
+        """
+        return self._session.get(_checked(name))
+
+    def __setitem__(self, name: str, value: object) -> None:
+        """Put an object under a name, at the next commit.
+
+        Raises:
+            TypeError: The name is no str.
+            ReadOnlyError: The store was opened for reading.
+        """
+        self._session.set(_checked(name), value)
+
+    def __delitem__(self, name: str) -> None:
+        """Remove a name, at the next commit. The object stays while something else refers to it.
+
+        Raises:
+            KeyError: There is no such name.
+        """
+        self._session.delete(_checked(name))
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is such a name; nothing is loaded."""
+        return self._session.has(_checked(name))
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names in the order of their code points."""
+        return self._session.names()
+
+    def __len__(self) -> int:
+        """Return how many names there are."""
+        return self._session.count()
+
+    # ------------------------------------------------------------ transactions
+
+    def commit(self, note: str | None = None) -> Commit:
+        """Write all that has changed, atomically and (unless opened with `durable=False`) durably.
+
+        Args:
+            note: A text for the log.
+
+        Returns:
+            What was written; nothing, where nothing has changed.
+
+        Raises:
+            ClassNotAllowed: An object's class isn't allowed, so it couldn't be read again.
+            pickle.PicklingError: Something can't be pickled; the message has the path to it.
+            ConflictError: Another session has changed the same record or name since this one's transaction began.
+            ReadOnlyError: Something has changed in a store that was opened for reading.
+
+        Whatever is raised, nothing of the commit was written, and the objects in memory are as they were.
+        """
+        return self._session.commit(note or "")
+
+    def sync(self) -> None:
+        """Commit, as `shelve.Shelf.sync` does."""
+        self.commit()
+
+    def rollback(self) -> None:
+        """Make the objects in memory what the store says, and begin a new transaction.
+
+        An object that has changed gets its stored state again in place (those that are made by a constructor and hold
+        no content that can be replaced are made anew). What was never committed is no part of the store any more.
+        """
+        self._session.rollback()
+
+    def close(self) -> None:
+        """Commit, as `shelve` does, and close. Objects in memory stay usable; what wasn't loaded can't be any more.
+
+        When the commit fails, the store is closed all the same and the error is raised. Calling it again does nothing.
+        """
+        if self.closed:
+            return
+        try:
+            self.commit()
+        finally:
+            self._close()
+
+    def __enter__(self) -> Store:
+        """Return the store itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Commit, or roll back when there is an exception; close."""
+        if kind is None:
+            self.close()
+        else:
+            self._close()
+
+    def __del__(self) -> None:
+        """Warn when work that wasn't committed is lost."""
+        session = getattr(self, "_session", None)  # not there when opening has failed
+        if session is None or session.closed:
+            return
+        if session.has_uncommitted():
+            message = f"{self!r} was dropped with changes that weren't committed; use it in a with block, or close it"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+        self._close()
+
+    # ----------------------------------------------------------------- objects
+
+    def key_of(self, obj: object) -> int | None:
+        """Return the key of the record that an object has in this store, None where it has none (yet)."""
+        return self._session.identity.key_of(obj)
+
+    def object_at(self, key: int) -> Any:  # noqa: ANN401
+        """Return the object whose record has this key.
+
+        Raises:
+            MissingRecord: There is no such record.
+            ValueError: It can't be a key.
+        """
+        return self._session.object_at(key)
+
+    def label(self, key: int) -> str:
+        """Return a key as a person reads it, such as `Person#12`."""
+        return self._session.label(key)
+
+    def instances(self, cls: type[T]) -> Iterator[T]:
+        """Yield the committed objects of a class that have records of their own; subclasses are classes of their own."""
+        return self._session.instances(cls)  # type: ignore[return-value]  # the class code says so
+
+    def changed(self) -> list[object]:
+        """Return the objects of the store that differ from what it holds. New objects are not among them."""
+        return self._session.changed()
+
+    # ------------------------------------------------------------------- facts
+
+    @property
+    def revision(self) -> int:
+        """The number of the newest commit that this session sees; 0 in a new store."""
+        return self._session.revision
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the store was opened for reading only."""
+        return self._backend.readonly
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._session.closed
+
+    def stats(self) -> dict[str, int | str]:
+        """Return facts by name: those of the backend (sizes in bytes), `revision`, and `loads`, the records read so far."""
+        return {**self._backend.stats(), "revision": self.revision, "loads": self._session.loads}
+
+    def __repr__(self) -> str:
+        """Return what kind of store this is, and whether it is open."""
+        state = "closed " if self.closed else "read-only " if self.readonly else ""
+        return f"<{state}pstore.Store on {self._backend!r}>"
+
+    def _close(self) -> None:
+        self._session.close()
+        if self._owns_backend:
+            self._backend.close()
+
+
+def _checked(name: object) -> str:
+    if not isinstance(name, str):
+        message = f"names are str, not {type(name).__name__}: {name!r}"
+        raise TypeError(message)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        message = f"a name must be encodable as UTF-8, and {name!r} isn't: it holds half of a surrogate pair"
+        raise ValueError(message) from None
+    return name

@@ -1,0 +1,78 @@
+"""What the store's tests stand on: a store that can be opened again and again, on each backend, and other processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for `shop`, which other processes import by the same name
+
+import pstore  # noqa: E402
+from pstore.backends import MemoryBackend, SqliteBackend  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pstore.backends import Backend
+
+
+@dataclass
+class Place:
+    """A store that can be opened again and again."""
+
+    backend: Backend
+    opened: list[pstore.Store] = field(default_factory=list)
+
+    def open(self, **options: Any) -> pstore.Store:
+        """Open it; what the test doesn't close is closed without a commit."""
+        options.setdefault("allow", ["shop"])
+        store = pstore.open(self.backend, **options)
+        self.opened.append(store)
+        return store
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A store on each backend."""
+    backend = SqliteBackend(tmp_path / "store.db") if request.param == "sqlite" else MemoryBackend()
+    place = Place(backend)
+    yield place
+    for store in place.opened:
+        if not store.closed:
+            store.rollback()
+            store.close()
+    backend.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A path to keep a store at."""
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def elsewhere(path: Path) -> Callable[..., str]:
+    """Run code in a new process, where `db` is the store at `path` and `shop` is imported; return what it prints."""
+
+    def run(code: str, *, seed: int = 7, allow: str = "['shop']") -> str:
+        program = f"import pstore, shop\ndb = pstore.open({str(path)!r}, allow={allow})\n{code}\n"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(HERE), "PYTHONHASHSEED": str(seed)},
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -1,0 +1,228 @@
+"""Changes are found, however deep, and nothing else is written."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import shop
+
+import pstore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Place
+
+
+def nested() -> Any:
+    return shop.Plain(x={"y": [0], "t": ([1], {2})}, inner=shop.Plain(deep=[{"k": bytearray(b"v")}]), s={1})
+
+
+MUTATIONS = {
+    "attribute": lambda a: setattr(a, "new", 1),
+    "deleted attribute": lambda a: delattr(a, "s"),
+    "list in dict": lambda a: a.x["y"].append(1),
+    "list in tuple": lambda a: a.x["t"][0].append(1),
+    "set in tuple": lambda a: a.x["t"][1].add(9),
+    "inline instance": lambda a: setattr(a.inner, "z", 1),
+    "bytearray, deep": lambda a: a.inner.deep[0]["k"].extend(b"!"),
+    "set": lambda a: a.s.discard(1),
+    "through __dict__": lambda a: vars(a).update(w=1),
+    "object.__setattr__": lambda a: object.__setattr__(a, "z", (a.x, 3)),
+}
+
+
+@pytest.mark.parametrize("mutate", [pytest.param(mutate, id=name) for name, mutate in MUTATIONS.items()])
+def test_each_mutation_writes_one_record(mutate: Callable[[Any], object], place: Place) -> None:
+    """A mutation at any depth is found, and only the record it is in is written; then there is nothing left to write."""
+    with place.open() as db:
+        db["a"], db["other"] = nested(), shop.Plain(x=[1])
+    with place.open() as db:
+        assert db["other"].x == [1]
+        mutate(db["a"])
+        assert db.changed() == [db["a"]]
+        commit = db.commit()
+        assert commit.keys == (db.key_of(db["a"]),)
+        assert db.commit().keys == ()
+        mutated = repr(vars(db["a"])["x"])
+    with place.open() as db:
+        assert repr(vars(db["a"])["x"]) == mutated
+        assert db.commit() == pstore.Commit(commit.revision)
+
+
+def test_container_taken_out_before_a_commit_and_changed_after_it(place: Place) -> None:
+    """A commit doesn't lose sight of a container that the application still holds."""
+    with place.open() as db:
+        db["a"] = nested()
+        db.commit()
+        held = db["a"].x["y"]
+        inner = db["a"].inner
+        db.commit()
+        db.commit()
+        held.append("late")
+        assert len(db.commit().keys) == 1
+        inner.later = True
+        assert len(db.commit().keys) == 1
+        attributes = vars(db["a"])
+        db.commit()
+        attributes["through"] = "__dict__"
+        assert len(db.commit().keys) == 1
+        walking = iter(db["a"].x["y"])
+        db.commit()
+        append = db["a"].x["y"].append
+        db.commit()
+        append("bound method")
+        assert len(db.commit().keys) == 1
+        del walking
+    with place.open() as db:
+        assert db["a"].x["y"] == [0, "late", "bound method"]
+        assert db["a"].inner.later
+        assert db["a"].through == "__dict__"
+
+
+def test_after_a_commit_only_touched_objects_are_compared(place: Place) -> None:
+    """Objects go back behind the barrier with their states; reading one wakes that one alone and loads nothing."""
+    with place.open() as db:
+        db["all"] = [shop.Person(n=n) for n in range(10)]
+        db.commit()
+        gc.collect()
+        assert not db._session._touched
+        loads = db.stats()["loads"]
+        assert db["all"][3].n == 3
+        assert list(db._session._touched.values()) == [db["all"][3]]
+        assert db.stats()["loads"] == loads
+
+
+def test_named_containers(place: Place) -> None:
+    """A list, dict, set or bytearray under a name is compared as well."""
+    with place.open() as db:
+        db["list"], db["dict"], db["set"], db["bytes"] = [1], {1: 2}, {1}, bytearray(b"1")
+        db.commit()
+        for name, mutate in {
+            "list": lambda: db["list"].append(2),
+            "dict": lambda: db["dict"].update(x=[]),
+            "set": lambda: db["set"].add(5),
+            "bytes": lambda: db["bytes"].append(50),
+        }.items():
+            mutate()
+            assert db.commit().keys == (db.key_of(db[name]),)
+    with place.open() as db:
+        assert (db["list"], db["dict"], db["set"], db["bytes"]) == ([1, 2], {1: 2, "x": []}, {1, 5}, bytearray(b"12"))
+
+
+def test_reading_writes_nothing_in_any_process(path: Path, elsewhere: Callable[..., str]) -> None:
+    """A commit with nothing changed writes nothing, here and under other hash seeds."""
+    with pstore.open(path, allow=["shop"]) as db:
+        words = [f"word{n}" for n in range(50)]
+        db["a"] = shop.Plain(words=set(words), frozen=frozenset(map(str.upper, words)), mixed={1, "a", (2, "b"), None, 2.5})
+        db["b"] = {"".join(word): [word, word.upper(), shop.Colour.RED, shop.Point(1, 2)] for word in words}
+        db["stack"] = shop.Stack(words)
+        revision = db.commit().revision
+    touch = "repr((vars(db['a']), db['b'], list(db['stack'])))\nprint(db.commit())"
+    for seed in (1, 2):
+        assert elsewhere(touch, seed=seed) == f"Commit(revision={revision}, keys=(), names=())\n"
+
+
+def test_putting_the_same_object_under_its_name_again_writes_nothing(place: Place) -> None:
+    """`db[name] = db[name]` is no change."""
+    with place.open() as db:
+        db["a"], db["n"] = shop.Plain(), 5
+        revision = db.commit().revision
+        db["a"], db["n"] = db["a"], 5
+        assert db.commit() == pstore.Commit(revision)
+
+
+def test_equal_text_is_not_a_change(place: Place) -> None:
+    """What counts is the value of a text, not which object it is."""
+    with place.open() as db:
+        db["a"] = shop.Plain(one="".join(["te", "xt"]), two="text")
+        db.commit()
+        db["a"].one = "".join(["t", "ext"])
+        assert db.commit().keys == ()
+
+
+def test_rollback_in_place(place: Place) -> None:
+    """After a rollback the objects in memory are what the store says, the same objects as before."""
+    with place.open() as db:
+        db["a"], db["l"], db["d"], db["s"] = nested(), [1, [2]], {"k": 1}, {1}
+        db["stack"] = shop.Stack([1])
+        db["slot"] = shop.Slotted("x", shop.Plain(y=1))
+        db.commit()
+        objects = {name: db[name] for name in db}
+        for mutate in MUTATIONS.values():
+            mutate(db["a"])
+        db["l"].append(3)
+        db["l"][1].append(3)
+        db["d"].clear()
+        db["s"].add(2)
+        db["slot"].name = "y"
+        db["slot"].friend.y = 2
+        db["new"] = shop.Person()
+        del db["d"]
+        db["stack"].append(2)
+        db.rollback()
+        assert repr(vars(db["a"])["x"]) == repr(nested().x)
+        assert not hasattr(db["a"], "new")
+        assert (db["l"], db["d"], db["s"], list(db["stack"])) == ([1, [2]], {"k": 1}, {1}, [1])
+        assert (db["slot"].name, db["slot"].friend.y) == ("x", 1)
+        assert "new" not in db
+        assert all(db[name] is obj for name, obj in objects.items() if name != "stack")
+        assert db.commit().keys == ()
+
+
+def test_rollback_of_what_a_constructor_made(place: Place) -> None:
+    """Where an object has to be made anew, whoever refers to it refers to the new one."""
+    with place.open() as db:
+        db["made"] = shop.Reduced(1, [2])
+        db["holder"] = shop.Plain(made=db["made"])
+        db["list"] = [db["made"]]
+        db.commit()
+        db["made"].extra = "changed"
+        db["made"].parts[1].append(3)
+        db.rollback()
+        assert (db["made"].extra, db["made"].parts) == (None, (1, [2]))
+        assert db["holder"].made is db["made"]
+        assert db["list"][0] is db["made"]
+
+
+def test_a_failed_commit_leaves_everything_as_it_was(place: Place) -> None:
+    """What can't be pickled is refused with its path; mended, the next commit writes it all."""
+    with place.open() as db:
+        db["a"] = shop.Plain(n=1)
+        db.commit()
+        db["a"].n = 2
+        db["b"] = shop.Plain(accounts=[0, shop.Plain(callback=lambda: None)])
+        with pytest.raises(pstore.pickle.PicklingError, match=r"db\['b'\]\.accounts\[1\]\.callback"):
+            db.commit()
+        assert db.key_of(db["b"]) is None
+        assert len(db) == 2
+        db["b"].accounts.clear()
+        assert len(db.commit().keys) == 2
+    with place.open() as db:
+        assert (db["a"].n, db["b"].accounts) == (2, [])
+
+
+def test_changed_class_of_an_object(place: Place) -> None:
+    """An object whose `__class__` was set comes back as that class, under its old key."""
+    with place.open() as db:
+        db["a"] = shop.Plain(n=1)
+        db.commit()
+        key = db.key_of(db["a"])
+        db["a"].__class__ = shop.Person
+        assert db.commit().keys == (key,)
+    with place.open() as db:
+        assert db["a"].n == 1
+        assert type(db["a"]) is shop.Person
+        assert db.key_of(db["a"]) == key
+
+
+def test_large_buffers_stand_beside_the_stream(place: Place) -> None:
+    """A large buffer survives, and one that could be written still can be."""
+    with place.open() as db:
+        db["a"] = shop.Plain(buffer=pstore.pickle.PickleBuffer(bytearray(b"x" * 100_000)), small=bytearray(b"y" * 10))
+    with place.open() as db:
+        db["a"].buffer[0] = 0
+        assert bytes(db["a"].buffer) == b"\0" + b"x" * 99_999
