@@ -1,0 +1,18 @@
+"""What every pickle test is given: the engine under test."""
+
+from __future__ import annotations
+
+import pytest
+
+from .engines import ENGINES, Engine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker of the cases that take seconds, for `-m "not deep"` while one works on something else."""
+    config.addinivalue_line("markers", "deep: a million levels deep; takes seconds, runs by default")
+
+
+@pytest.fixture(scope="session", params=ENGINES, ids=lambda engine: engine.id)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn: a test that takes this fixture runs once for each."""
+    return request.param
