@@ -13,6 +13,7 @@ from pickle import compatible_formats, format_version
 from . import opcodes as _opcodes
 from ._pickler import HIGHEST_PROTOCOL
 from .opcodes import *
+from ._errors import Unpicklable
 from .reduction import apply_state, reduce_value
 
 _wanted = os.environ.get("PSTORE_ENGINE")

@@ -7,8 +7,9 @@ Two families, each rooted in the standard module's own class, so that ``except``
         UnpicklableType  (TypeError)       MalformedValue  (ValueError)
         UnpicklableValue (ValueError)      MalformedType   (TypeError)
         UnpicklableState (RuntimeError)    MalformedAttribute (AttributeError)
-        UnpicklableOverflow (OverflowError) MalformedText   (UnicodeDecodeError)
-                                           Truncated       (EOFError)
+        WrongProtocol                      MalformedText   (UnicodeDecodeError)
+          UnpicklableOverflow              Truncated       (EOFError)
+            (OverflowError)
 
 Nothing here may know how a stream is written or read.
 """
@@ -32,6 +33,7 @@ __all__ = [
     "UnpicklableType",
     "UnpicklableValue",
     "UnpicklingError",
+    "WrongProtocol",
 ]
 
 
@@ -51,6 +53,18 @@ class Unpicklable(PicklingError):
     def __str__(self) -> str:
         return self.reason if self.path is None else f"{self.path}: {self.reason}"
 
+    def locate(self, path: str) -> None:
+        """Say where the object is."""
+        self.path = path
+
+
+class WrongProtocol(Unpicklable):
+    """An object can't be written with this protocol. Of a dump's root it says no more, as the standard module does."""
+
+    def locate(self, path: str) -> None:
+        if path != "root":
+            super().locate(path)
+
 
 class UnpicklableType(Unpicklable, TypeError):
     """What the standard module raises as TypeError."""
@@ -64,7 +78,7 @@ class UnpicklableState(Unpicklable, RuntimeError):
     """What the standard module raises as RuntimeError."""
 
 
-class UnpicklableOverflow(Unpicklable, OverflowError):
+class UnpicklableOverflow(WrongProtocol, OverflowError):
     """What the standard module raises as OverflowError."""
 
 

@@ -15,6 +15,7 @@ import codecs
 import copyreg
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pickle import DEFAULT_PROTOCOL, PickleBuffer
@@ -24,9 +25,17 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from . import _canonical, _path
 from . import opcodes as op
-from ._errors import PicklingError, Unpicklable, UnpicklableOverflow, UnpicklableType, UnpicklableValue
-from ._names import extension_code, locate, to_python2
-from .reduction import Reduction, check_reduction, old_style_arguments, old_style_state, reduce_value
+from ._errors import PicklingError, Unpicklable, UnpicklableOverflow, UnpicklableType, UnpicklableValue, WrongProtocol
+from ._names import Place, extension_code, locate, to_python2
+from .reduction import (
+    MISSING,
+    Reduction,
+    check_reduction,
+    old_style_arguments,
+    old_style_state,
+    reduce_value,
+    registered,
+)
 
 __all__ = ["HIGHEST_PROTOCOL", "Pickler", "Writable"]
 
@@ -35,6 +44,10 @@ HIGHEST_PROTOCOL = 5
 #: The parts of an object, in the order in which they are to be written.
 Parts: TypeAlias = Iterator[Any]
 Hook: TypeAlias = Callable[[Any], Any]
+
+# How protocols 0 to 3 write a name in a class: from Python 3.13 on the standard module writes the whole path at once,
+# before that it writes the class that holds the name as an object of its own (which never ends if that is the object).
+_OLD_NESTING = sys.version_info < (3, 13)
 
 _BATCH = 1000  # items between two APPENDS, SETITEMS or ADDITEMS
 _FRAME_TARGET = 64 * 1024  # a frame is closed before the first object that begins behind so many bytes
@@ -162,6 +175,9 @@ class Pickler:
         self._out = bytearray()  # what isn't handed to the file yet: the current frame
         self._framing = False
         self._sink: Callable[[bytes], object] = _nowhere
+        self._ask_inst: Hook | None = None
+        self._ask_global: Hook | None = None
+        self._override: Hook = MISSING
 
     # ------------------------------------------------------------------------------------------------------- interface
 
@@ -272,14 +288,15 @@ class Pickler:
                     self._framing = True
             self._ask_inst = self._hook("inst_persistent_id")
             self._ask_global = self._hook("global_persistent_id")
-            self._override = getattr(self, "reducer_override", None)
-            self._table = getattr(self, "dispatch_table", None)
+            self._override = getattr(self, "reducer_override", MISSING)
             self._save(obj)
             out += op.STOP
             self._flush()
         finally:
             self._framing = False
             self._sink = _nowhere
+            self._override = MISSING
+            self._ask_inst = self._ask_global = None  # bound methods: references to ourselves
             self._busy = False
             out.clear()
 
@@ -357,7 +374,7 @@ class Pickler:
                     owner, parts = unfinished.pop()
         except Unpicklable as error:
             if error.path is None:
-                error.path = _where(unfinished, owner, parts, part)
+                error.locate(_where(unfinished, owner, parts, part))
             raise
         except Exception as error:
             if hasattr(error, "add_note"):  # Python 3.11
@@ -410,7 +427,7 @@ class Pickler:
         if not self.bin:
             if type(pid) is not str or not pid.isascii() or not pid.isprintable():
                 # The standard's words; it writes the str() of any other object here, which doesn't come back.
-                raise Unpicklable("persistent IDs in protocol 0 must be ASCII strings")
+                raise WrongProtocol("persistent IDs in protocol 0 must be ASCII strings")
             self._out += b"%b%b\n" % (op.PERSID, pid.encode("ascii"))
             return None
         opened = self._open(pid)
@@ -532,7 +549,7 @@ class Pickler:
 
     def save_picklebuffer(self, obj: PickleBuffer) -> None:
         if self.proto < 5:
-            raise Unpicklable("PickleBuffer can only be pickled with protocol >= 5")
+            raise WrongProtocol("PickleBuffer can only be pickled with protocol >= 5")
         try:
             view = obj.raw()
         except BufferError as error:
@@ -669,17 +686,19 @@ class Pickler:
             and (pid := self._ask_inst(obj)) is not None
         ):
             return self.save_pers(pid)
-        if self._override is not None:
+        if self._override is not MISSING:
             value = self._override(obj)
             if value is not NotImplemented:
                 return self._save_value(obj, check_reduction(value))
         if by_name:
             return self.save_type(obj) if cls is type else self.save_global(obj)
-        table = self._table
-        if issubclass(cls, type) and not _has(table, cls):
+        table = getattr(self, "dispatch_table", copyreg.dispatch_table)
+        if issubclass(cls, type) and registered(table, cls) is MISSING:
             return self.save_global(obj)
-        if self.proto < 2 and not _has(table, cls) and (arguments := old_style_arguments(obj)) is not None:
-            return self._save_old_style(obj, arguments)
+        if self.proto < 2 and hasattr(cls, "__getinitargs__") and registered(table, cls) is MISSING:
+            arguments = old_style_arguments(obj)
+            if arguments is not None:
+                return self._save_old_style(obj, arguments)
         return self._save_value(obj, reduce_value(obj, self.proto, table))
 
     def _save_value(self, obj: Any, value: str | Reduction) -> Parts | None:
@@ -713,7 +732,9 @@ class Pickler:
         if self.proto >= 4:
             return self._global_parts(obj, place.module, last if place.top_level else place.name)
         if not place.top_level:
-            return self._nested_global_parts(obj, place.parent, last)
+            if _OLD_NESTING and getattr(place.parent, "__qualname__", None) == place.name.rpartition(".")[0]:
+                return self._attribute_parts(obj, place.parent, last)
+            return self._path_parts(obj, place)
         self._write_global(place.module, last)
         self._memoize(obj)
         return None
@@ -724,10 +745,23 @@ class Pickler:
         self._out += op.STACK_GLOBAL
         self._memoize(obj)
 
-    def _nested_global_parts(self, obj: Any, parent: Any, name: str) -> Parts:
+    def _attribute_parts(self, obj: Any, parent: Any, name: str) -> Parts:
         yield getattr
         yield (parent, name)
         self._out += op.REDUCE
+        self._memoize(obj)
+
+    def _path_parts(self, obj: Any, place: Place) -> Parts:
+        out = self._out
+        first, *rest = place.name.split(".")
+        for _ in rest:
+            yield getattr
+            if self.proto < 2:
+                out += op.MARK
+        self._write_global(place.module, first)
+        for name in rest:
+            yield name
+            out += (op.TUPLE2 if self.proto >= 2 else op.TUPLE) + op.REDUCE
         self._memoize(obj)
 
     def _write_global(self, module: str, name: str) -> None:
@@ -737,7 +771,7 @@ class Pickler:
         try:
             self._out += b"%b%b\n%b\n" % (op.GLOBAL, module.encode(encoding), name.encode(encoding))
         except UnicodeEncodeError as error:
-            raise Unpicklable(
+            raise WrongProtocol(
                 f"can't pickle global identifier '{module}.{name}' using pickle protocol {self.proto}"
             ) from error
 
@@ -899,10 +933,6 @@ def _nowhere(_: bytes) -> None:
 
 def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
-
-
-def _has(table: Mapping[type, Any] | None, cls: type) -> bool:
-    return cls in (copyreg.dispatch_table if table is None else table)
 
 
 def _pair(pair: Any) -> tuple[Any, Any]:

@@ -36,8 +36,8 @@ class FileSource:
     """
 
     def __init__(self, file: Readable) -> None:
-        self._file_read = file.read
         self._file_readline = file.readline
+        self._file_read = file.read
         self._file_readinto: Callable[[memoryview], int] | None = getattr(file, "readinto", None)
         self._frame = BytesIO()
         self._offset = 0

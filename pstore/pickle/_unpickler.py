@@ -80,7 +80,7 @@ _CALLING = frozenset(
     }
 )
 
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.))", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.?))", re.DOTALL)
 _ESCAPED = {
     **{b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"},
     **{b"\\": b"\\", b"'": b"'", b'"': b'"', b"\n": b""},
@@ -113,7 +113,7 @@ class Unpickler:
             ids that are exact int or str.
 
     Raises:
-        TypeError: `file` lacks one of the methods.
+        AttributeError: `file` lacks one of the methods.
     """
 
     find_global: Callable[[str, str], Any] | None  # absent unless the user sets it
@@ -168,7 +168,7 @@ class Unpickler:
                 self._file = FileSource(file)
             except AttributeError:
                 message = "file must have 'read' and 'readline' attributes"
-                raise TypeError(message) from None
+                raise AttributeError(message) from None
         self.fix_imports = fix_imports
         self.encoding = encoding
         self.errors = errors
@@ -258,7 +258,7 @@ class Unpickler:
             UnpicklingError: Always, unless it is overridden.
         """
         del pid
-        raise UnpicklingError(_NO_LOADER)
+        raise Malformed(_NO_LOADER)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a module holds under a name. To be overridden.
@@ -354,11 +354,12 @@ class Unpickler:
             return (0 if self._file is None else self._file.opcode_at), name
         data = self._memory.getvalue()
         reached = self._memory.tell()
-        last = start
-        for last, _, _, end in op.scan(data, start):
+        at = start
+        for offset, _, _, end in op.scan(data, start):
             if end >= reached:
-                return last - start, name
-        return reached - len(opcode) - start if known is None else last - start, name
+                return offset - start, name
+            at = end  # where the walk ends, the next opcode is the one: it is unknown, or its argument is cut
+        return at - start, name
 
     def _refuse(self, module: str, name: str) -> NoReturn:
         raise Malformed(f"{module}.{name} is refused: find_global is None")
@@ -921,6 +922,8 @@ def _unescape(match: re.Match[bytes]) -> bytes:
         return bytes([int(octal, 8) & 0xFF])
     if other == b"x":
         raise MalformedValue("invalid \\x escape")
+    if not other:
+        raise MalformedValue("a backslash at the end of a string")
     return _ESCAPED.get(other, b"\\" + other)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Reduction", "apply_state", "check_reduction", "old_style_arguments", "old_style_state", "reduce_value"]
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
-_MISSING = object()
+MISSING: Any = object()
 
 
 class Reduction(NamedTuple):
@@ -55,21 +55,14 @@ def reduce_value(
             too where the standard module raises one.
         Exception: Whatever the object's own code raises.
     """
-    if dispatch_table is None:
-        dispatch_table = copyreg.dispatch_table
+    table = copyreg.dispatch_table if dispatch_table is None else dispatch_table
     try:
-        reduce = dispatch_table.get(type(obj))
-    except AttributeError:  # the standard asks for no more than item access
-        try:
-            reduce = dispatch_table[type(obj)]
-        except KeyError:
-            reduce = None
-    try:
-        if reduce is not None:
+        reduce: Any = registered(table, type(obj))
+        if reduce is not MISSING:
             value = reduce(obj)
-        elif (reduce := getattr(obj, "__reduce_ex__", None)) is not None:
+        elif (reduce := getattr(obj, "__reduce_ex__", MISSING)) is not MISSING:
             value = reduce(protocol)
-        elif (reduce := getattr(obj, "__reduce__", None)) is not None:
+        elif (reduce := getattr(obj, "__reduce__", MISSING)) is not MISSING:
             value = reduce()
         else:
             raise UnpicklableType(f"cannot pickle {type(obj).__name__!r} object: it has no __reduce_ex__")
@@ -78,6 +71,16 @@ def reduce_value(
             raise UnpicklableType(str(error)) from error
         raise
     return check_reduction(value)
+
+
+def registered(table: Mapping[type, Callable[[Any], Any]], cls: type) -> Any:
+    """Return the reduction function for a class, or MISSING. The table need do no more than give items."""
+    if type(table) is dict:
+        return table.get(cls, MISSING)
+    try:
+        return table[cls]
+    except KeyError:
+        return MISSING
 
 
 def _is_refusal(error: TypeError) -> bool:
@@ -168,8 +171,8 @@ def apply_state(inst: Any, state: Any) -> None:
         Malformed: The state is neither, or the instance can't hold it (then an AttributeError too).
         Exception: Whatever the instance's own code raises.
     """
-    setstate = getattr(inst, "__setstate__", _MISSING)
-    if setstate is not _MISSING:
+    setstate = getattr(inst, "__setstate__", MISSING)
+    if setstate is not MISSING:
         setstate(state)
         return
     slots = None
