@@ -84,7 +84,7 @@ class Catalog:
         try:
             found = self._policy.find(name.module, name.qualname)
         except Refused as error:
-            raise refusal(error.module, error.qualname, where="the store holds objects of it") from None
+            raise refusal(error.module, error.qualname, where="the store holds objects of a class") from None
         if not isinstance(found, type):
             message = f"{name} was stored as a class but is {found!r}"
             raise CorruptRecord(message, key=make_key(code, 0))
@@ -103,7 +103,7 @@ class Catalog:
         except KeyError:
             pass
         if not self._policy.permits(cls):
-            raise refusal(cls.__module__, cls.__qualname__, where="an object of it is to be stored")
+            raise refusal(cls.__module__, cls.__qualname__, where="an object of it")
         name = ClassName(cls.__module__, cls.__qualname__)
         code = self._codes.get((name.module, name.qualname))
         if code is None:
@@ -151,7 +151,7 @@ class Catalog:
         try:
             return self._policy.find(module, qualname)
         except Refused:
-            raise refusal(module, qualname, where="a record names it") from None
+            raise refusal(module, qualname, where="a record names what it needs") from None
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it: `Person#12`, or `class shop.Person`."""
@@ -167,11 +167,17 @@ class Catalog:
 
 
 def refusal(module: str, qualname: str, *, where: str) -> ClassNotAllowed:
-    """Return the error for a class or function that isn't allowed, with the line to paste."""
+    """Return the error for a class or function that isn't allowed, with the line to paste.
+
+    Args:
+        module: Its module.
+        qualname: Its qualified name.
+        where: What needs it.
+    """
     name = f"{module}.{qualname}"
     message = (
-        f"{name} isn't allowed in this store ({where}). If you trust it, declare the class with @pstore.persistent, or"
-        f" open the store with\n    allow=[{name!r}]"
+        f"{where}: {name} isn't allowed in this store. If you trust it, declare the class with @pstore.persistent,"
+        f" or open the store with\n    allow=[{name!r}]"
     )
     return ClassNotAllowed(message, module=module, qualname=qualname)
 

@@ -10,25 +10,31 @@ This module compares bodies with what was loaded. It knows nothing of backends; 
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from pickle import PickleError
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore.catalog import refusal
 from pstore.declare import is_declared
-from pstore.errors import ClassNotAllowed, ForeignObject
+from pstore.errors import ForeignObject
 from pstore.ghosts import Barrier, is_any_ghost
 from pstore.keys import make_key, serial_of
-from pstore.records import Encoded, Encoder, references, split_body
+from pstore.pickle import Unpicklable
+from pstore.pickle.policy import Unnameable
+from pstore.records import Encoded, Encoder, is_plain, references, split_body
 from pstore.rows import CONSTRUCTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pickle import PickleError
 
     from pstore.catalog import Catalog
     from pstore.ghosts import Ghosts
     from pstore.identity import IdentityMap
     from pstore.loader import Baseline
+
+#: How the pickler's path to an attribute begins where a stream holds a dict of attributes, or a pair with those in slots.
+_ATTRIBUTE: Final = re.compile(r"^(?:\[[01]\])?\['([^\W\d]\w*)'\]")
 
 
 class Draft(NamedTuple):
@@ -96,7 +102,12 @@ class Changes:
         self._comparing = False
 
     def adopt(self, obj: object) -> int:
-        """Return the key of an object, a new one if it has none; its record then belongs to the next `gather`."""
+        """Return the key of an object, a new one if it has none; its record then belongs to the next `gather`.
+
+        Raises:
+            ClassNotAllowed: The policy refuses its class.
+            ForeignObject: It belongs to another session.
+        """
         key = self._identity.key_of(obj)
         if key is None:
             self._refuse_foreign(obj)
@@ -113,8 +124,8 @@ class Changes:
         """
         try:
             return self._encoder.encode_value(obj)
-        except PickleError as error:
-            raise self._with_path(error, label) from error
+        except Unpicklable as error:
+            raise self._tell(error, label) from None
 
     def gather(self, keys: Iterable[int]) -> dict[int, Draft]:
         """Pickle these records and all new ones.
@@ -187,14 +198,17 @@ class Changes:
         encoded = self._encode(key)
         streams = split_body(memoryview(encoded.body), encoded.flags)
         named = {found for part in references(streams, 2 if encoded.flags & CONSTRUCTED else 1) for found in part}
+        owners: set[int] = set()
         for promoted, obj in provisional.items():
             if promoted in named:
                 self.new[promoted] = obj
                 self._waiting.append(promoted)
-                self._disown(self._owner[id(obj)])
+                owners.add(self._owner[id(obj)])
             else:
                 self._identity.remove(promoted)
                 self.spare_serials.append(serial_of(promoted))
+        for owner in owners:
+            self._disown(owner)
         return encoded
 
     def _disown(self, key: int) -> None:
@@ -207,17 +221,25 @@ class Changes:
             self._waiting.append(key)
 
     def _encode(self, key: int) -> Encoded:
+        obj = self._identity.objects[key]
         try:
-            return self._encoder.encode(self._identity.objects[key])
-        except PickleError as error:
-            raise self._with_path(error, self._root_label(key)) from error
+            return self._encoder.encode(obj)
+        except Unpicklable as error:
+            raise self._tell(error, self._root_label(key), attributes=is_plain(type(obj))) from None
 
-    def _with_path(self, error: PickleError, root: str) -> PickleError:
-        path = root + self._encoder.error_path
-        if isinstance(error, ClassNotAllowed):
-            return ClassNotAllowed(f"{path}: {error}", module=error.module, qualname=error.qualname)
-        text = str(error)
-        return type(error)(path + text[4 + len(self._encoder.error_path) :] if text.startswith("root") else f"{path}: {text}")
+    def _tell(self, error: Unpicklable, root: str, *, attributes: bool = False) -> PickleError:
+        """Return an error that says where in the store it is, in place of where in the stream.
+
+        Args:
+            error: The pickler's error.
+            root: What to call the object that was pickled.
+            attributes: Whether the stream holds the object's attributes, so that the path begins with one.
+        """
+        path = (error.path or "root").removeprefix("root")
+        error.path = root + (_ATTRIBUTE.sub(r".\1", path, count=1) if attributes else path)
+        if isinstance(error, Unnameable):
+            return refusal(error.module, error.qualname, where=error.path)
+        return error
 
     def _key_of_instance(self, obj: object) -> int | None:
         """Asked by the pickler for every instance that has no key."""
@@ -232,16 +254,20 @@ class Changes:
         """Asked by the pickler for every class and function that has no key."""
         if isinstance(found, type):
             cls = found.__bases__[0] if issubclass(found, Barrier) else found
-            if self._comparing and not self._catalog.knows(cls):
-                raise _NewFound
+            if not self._catalog.knows(cls):
+                if self._comparing:
+                    raise _NewFound
+                if "<locals>" in cls.__qualname__:
+                    return None  # the pickler says better why it can't be named
+                if not self._catalog.permits(cls):
+                    raise Unnameable(cls)
             key = make_key(self._code_for(cls), 0)
             if key not in self._identity.objects:
                 self._identity.add(key, cls)
                 self._classes.append(key)
             return key
-        if not self._catalog.permits(found):
-            name = getattr(found, "__qualname__", repr(found))
-            raise refusal(getattr(found, "__module__", "?"), name, where="an object to be stored names it")
+        if not self._catalog.permits(found) and "<" not in getattr(found, "__qualname__", ""):
+            raise Unnameable(found)
         return None
 
     def _refuse_foreign(self, obj: object) -> None:

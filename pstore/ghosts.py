@@ -81,13 +81,17 @@ class Ghosts:
         """Let an object out from behind the barrier; its state is there."""
         set_class(obj, self._real[type(obj)])
 
-    def put_asleep(self, obj: object) -> bool:
-        """Put an awake object behind the barrier, its state kept; return whether that is possible for its class."""
+    def put_asleep(self, obj: object) -> None:
+        """Put an awake object behind the barrier, its state kept.
+
+        Raises:
+            TypeError: Its class was set to one whose objects can't be ghosts.
+        """
         generated = self.of(type(obj))
         if generated is None:
-            return False
+            message = f"an object of {type(obj).__qualname__} can't be a ghost"
+            raise TypeError(message)
         set_class(obj, generated)
-        return True
 
 
 def is_any_ghost(obj: object) -> bool:

@@ -95,7 +95,8 @@ class Loader:
         self._unfilled: deque[_Unfilled] = deque()
         self._depth = 0
         self._made: list[int] = []  # in this operation: keys of objects that were made or filled
-        self._unavailable: dict[int, type] = {}
+        self._unavailable: dict[int, type] = {}  # class code -> class of the stand-ins
+        self._stand_ins: set[type] = set()
 
     def follow(self, key: int) -> object:
         """Return the object of a key.
@@ -106,7 +107,7 @@ class Loader:
             MissingRecord: The same, missing.
         """
         found = self._identity.objects.get(key)
-        if found is None:
+        if found is None or type(found) in self._stand_ins:
             with self._operation():
                 found = self._refer(key, inside=False)
         return found
@@ -116,9 +117,18 @@ class Loader:
         with self._operation():
             self._fill(_Unfilled(key, obj, None, []))
 
-    def refill(self, key: int) -> bool:
-        """Give a changed loose object the state of its baseline again; return whether that can be done in place."""
-        obj, baseline = self._identity.objects[key], self.baselines[key]
+    def refill(self, key: int, *, anew: bool = False) -> bool:
+        """Give a loose object the state of its record again.
+
+        Args:
+            key: The object's key.
+            anew: Whether the record is to be read again; otherwise the baseline is taken.
+
+        Returns:
+            Whether that can be done in place; if not, nothing was done.
+        """
+        obj = self._identity.objects[key]
+        baseline = self._read(key)[0] if anew else self.baselines[key]
         if baseline.flags & CONSTRUCTED:
             return False
         with self._operation():
@@ -142,6 +152,13 @@ class Loader:
             except (UnpicklingError, EOFError) as error:
                 message = f"the value under {name!r} is damaged: {error}"
                 raise CorruptRecord(message, name=name) from error
+
+    def settle(self, key: int, obj: object) -> bool:
+        """Take in an object that has got its record; return whether a barrier can guard it."""
+        guarded = is_plain(type(obj)) and self._ghosts.of(type(obj)) is not None
+        if not guarded:
+            self.loose[key] = obj
+        return guarded
 
     def forget(self, key: int) -> None:
         """Forget an object altogether; whoever refers to it goes on with the old one."""
@@ -251,6 +268,7 @@ class Loader:
             kind, text = type(error), str(error)
             make_error = (lambda: ClassNotAllowed(text)) if kind is ClassNotAllowed else (lambda: kind(text))
             self._unavailable[code] = make_unavailable(self._catalog.label(key).partition("#")[0], make_error)
+            self._stand_ins.add(self._unavailable[code])
         obj = object.__new__(self._unavailable[code])
         self._identity.add(key, obj)
         return obj

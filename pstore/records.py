@@ -129,11 +129,6 @@ class Encoder:
         )
         self._pickler.dispatch_table = _dispatch_table()
 
-    @property
-    def error_path(self) -> str:
-        """The path from the record to the object at which the last `encode` failed, such as `['owner'].boss`."""
-        return self._pickler.error_path
-
     def encode(self, obj: object) -> Encoded:
         """Return the body of an object's record.
 

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pstore import rows
-from pstore.catalog import Catalog
+from pstore.catalog import Catalog, refusal
 from pstore.changes import Changes, Draft
 from pstore.declare import is_declared
 from pstore.errors import (
+    ClassNotAllowed,
     ConflictError,
     CorruptRecord,
     FormatError,
@@ -38,7 +39,7 @@ from pstore.ghosts import Ghosts
 from pstore.identity import IdentityMap
 from pstore.keys import code_of, is_key, key_range, make_key, serial_of
 from pstore.loader import Baseline, Loader
-from pstore.records import is_atom, is_plain, references, split_body
+from pstore.records import is_atom, references, split_body
 from pstore.rows import CONSTRUCTED, REFERENCE, Head
 
 if TYPE_CHECKING:
@@ -323,10 +324,16 @@ class Session:
             elif is_atom(value) and not is_declared(type(value)):
                 new = 0, self._changes.encode_value(value, f"db[{name!r}]")
             else:
-                new = REFERENCE, rows.pack_key(self._changes.adopt(value))
+                new = REFERENCE, rows.pack_key(self._adopt(name, value))
             if row is None or new is None or new != self._old_name(name, row):
                 names[name] = new
         return self._changes.gather(self._compared()), names
+
+    def _adopt(self, name: str, value: object) -> int:
+        try:
+            return self._changes.adopt(value)
+        except ClassNotAllowed as error:
+            raise refusal(error.module, error.qualname, where=f"db[{name!r}]") from None
 
     def _old_name(self, name: str, row: Row) -> tuple[int, bytes] | None:
         try:
@@ -395,12 +402,11 @@ class Session:
 
     def _publish(self, drafts: dict[int, Draft], changed: dict[int, Draft], revision: int) -> None:
         """After a commit: remember what was written, and put everything behind the barrier that can go there."""
-        new = dict(self._changes.new)
+        self._touched.update({key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)})
         self._pending.clear()
         self._catalog.settle()
         for key, draft in changed.items():
             self._loader.baselines[key] = Baseline(draft.flags, draft.code, revision, draft.body)
-        self._touched.update(new)
         self._changes.settle()
         self._end_transactions()
         for key, draft in drafts.items():
@@ -408,15 +414,10 @@ class Session:
 
     def _rest(self, key: int, inline: list[object]) -> None:
         """Put an object behind the barrier, unless one of its containers is held by anything outside."""
-        if key not in self._touched:
-            return
-        obj = self._touched[key]
-        if key in self._loader.loose or _most_references(inline) > _ALONE:
-            return
-        del self._touched[key]
-        if is_plain(type(obj)) and self._ghosts.put_asleep(obj):
-            return
-        self._loader.loose[key] = obj
+        if key in self._touched and _most_references(inline) <= _ALONE:
+            obj = self._touched.pop(key)
+            if self._loader.settle(key, obj):
+                self._ghosts.put_asleep(obj)
 
     def _replace(self, replaced: set[int]) -> None:
         """After a rollback: forget objects that can't be restored in place, and reload whatever refers to them."""
@@ -440,7 +441,7 @@ class Session:
 
     def _compared(self) -> list[int]:
         """Return the keys of all objects that may have changed."""
-        return [*self._touched, *(key for key in self._loader.loose if key not in self._touched)]
+        return [*self._touched, *self._loader.loose]
 
     def _unchanged(self, key: int) -> Draft | None:
         return self._changes.compare(key, self._loader.baselines[key])
@@ -504,14 +505,38 @@ class Session:
         """Return the snapshot, beginning it if there is none."""
         if self._reader is None or threading.get_ident() != self._thread or self.closed:
             self._check()
-            reader = self.backend.begin()
+            self._reader = self.backend.begin()
+            seen = self._head.revision
             try:
-                self._take_head(reader)
+                self._take_head(self._reader)
+                if self._head.revision != seen:
+                    self._catch_up(self._reader, seen)
             except BaseException:
-                reader.rollback()
+                self._end_transactions()
+                self._head = self._head._replace(revision=seen)
                 raise
-            self._reader = reader
         return self._reader
+
+    def _catch_up(self, reader: Transaction, seen: int) -> None:
+        """Drop the states of what others have changed since the last snapshot.
+
+        An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
+        """
+        written: set[int] = set()
+        for revision, row in reader.scan("log", seen + 1, self._head.revision + 1):
+            written.update(rows.unpack_log(rows.unseal(rows.log_place(int(revision)), row).body).keys)
+        replaced: set[int] = set()
+        for key in written.intersection(self._loader.baselines):
+            if self._loader.baselines[key].revision >= self._head.revision:
+                continue
+            if key in self._loader.loose:
+                if self._unchanged(key) is not None and not self._loader.refill(key, anew=True):
+                    replaced.add(key)
+            elif key not in self._touched or self._unchanged(key) is not None:
+                self._touched.pop(key, None)
+                self._loader.make_ghost(key, self.identity.objects[key])
+        self._changes.withdraw()
+        self._replace(replaced)
 
     def _take_head(self, transaction: Transaction) -> None:
         """Read the counters of a transaction's state, and the classes and changes that this session doesn't know."""

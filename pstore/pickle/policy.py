@@ -13,6 +13,8 @@ from pickle import UnpicklingError
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final
 
+from ._errors import Unpicklable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -32,6 +34,19 @@ class Refused(UnpicklingError):
 
     def __str__(self) -> str:
         return f"{self.module}.{self.qualname} isn't allowed here"
+
+
+class Unnameable(Unpicklable):
+    """An object to be written needs a name that the policy doesn't allow, so it couldn't be read again.
+
+    Args:
+        found: The class or function.
+    """
+
+    def __init__(self, found: object) -> None:
+        self.module = str(getattr(found, "__module__", None) or type(found).__module__)
+        self.qualname = str(getattr(found, "__qualname__", None) or type(found).__qualname__)
+        super().__init__(f"{self.module}.{self.qualname} isn't allowed here")
 
 
 class _Anything:
@@ -126,9 +141,9 @@ class Policy:
 
     def permits(self, found: object) -> bool:
         """Return whether this very class or function may be named, so that what is written can be read."""
-        module, qualname = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
-        if self.anything:
+        if self.anything or found is Ellipsis or found is NotImplemented:
             return True
+        module, qualname = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
         if not isinstance(module, str) or not isinstance(qualname, str):
             return False
         try:

@@ -152,8 +152,8 @@ def test_rollback_in_place(place: Place) -> None:
         db["slot"] = shop.Slotted("x", shop.Plain(y=1))
         db.commit()
         objects = {name: db[name] for name in db}
-        for mutate in MUTATIONS.values():
-            mutate(db["a"])
+        for name in sorted(MUTATIONS, key="deleted attribute".__eq__):
+            MUTATIONS[name](db["a"])
         db["l"].append(3)
         db["l"][1].append(3)
         db["d"].clear()

@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 def state(obj: Any) -> dict[str, Any]:
-    slots = {name: getattr(obj, name) for name in getattr(type(obj), "__slots__", ()) if hasattr(obj, name)}
+    slots = {name: getattr(obj, name) for name in getattr(obj.__class__, "__slots__", ()) if hasattr(obj, name)}
     return {**getattr(obj, "__dict__", {}), **slots}
 
 
