@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .engines import PROTOCOLS, Engine, standard_dumps
-from .zoo import ZOO, assert_alike
+from .zoo import OLD_STYLE, TRANSFORMED, ZOO, assert_alike
 
 
 def standard_answer(obj: Any, protocol: int) -> bytes | None:
@@ -33,6 +33,9 @@ class TestEachKind:
                     engine.dumps(obj, protocol)
                 continue
             ours = engine.dumps(obj, protocol)
+            if name in OLD_STYLE and protocol < 2:
+                assert_alike(obj, pickle.loads(ours))
+                continue
             if ours != expected:
                 assert disassembled(ours) == disassembled(expected), protocol
             assert ours == expected, protocol
@@ -50,7 +53,7 @@ class TestEachKind:
             expected = pickle.loads(data)  # some kinds lose something in old protocols, in every implementation
             assert_alike(expected, engine.loads(data), f"protocol {protocol}")
             assert_alike(expected, engine.load(io.BytesIO(data)), f"protocol {protocol}")
-            if protocol >= 3:
+            if protocol >= 3 and name not in TRANSFORMED:
                 assert_alike(obj, engine.loads(data), f"protocol {protocol}")
 
     def test_standard_to_ours(self, engine: Engine, name: str) -> None:
@@ -71,7 +74,7 @@ class TestEachKind:
                 continue
             data = engine.dumps(obj, protocol)
             for loads in pickle.loads, pickle._loads:
-                if protocol >= 3:
+                if protocol >= 3 and name not in TRANSFORMED:
                     assert_alike(obj, loads(data), f"protocol {protocol}")
                 else:
                     assert_alike(engine.loads(data), loads(data), f"protocol {protocol}")
