@@ -23,8 +23,7 @@ def pytest_report_header() -> str:
         import pstore.pickle
 
         tested = f"{pstore.pickle.engine} pickle engine, {Path(pstore.__file__).parent}"
-    except ImportError as error:
-        # An engine that was asked for and is missing, say: each test will fail, and this line tells why.
+    except Exception as error:  # noqa: BLE001  # whatever it is, the tests are to report it; this line only says it first
         tested = f"can't be imported: {error}"
     return f"pstore: {tested}; {platform.python_implementation()} {platform.python_version()}"
 
