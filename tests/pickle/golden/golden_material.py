@@ -300,7 +300,7 @@ def globals_():
 
 
 def renamed():
-    return [xrange(1, 7, 2), reduce, UserDict({"a": 1}), ValueError("message"), OSError(2, "none"), object, unicode]
+    return [xrange(1, 7, 2), reduce, UserDict({"a": 1}), ValueError("message"), OSError(999, "none"), object, unicode]
 
 
 def library():
