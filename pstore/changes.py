@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pickle import PickleError
 
+    from pstore.allocation import Allocator
     from pstore.catalog import Catalog
     from pstore.ghosts import Ghosts
     from pstore.identity import IdentityMap
@@ -68,8 +69,7 @@ class Changes:
         identity: The session's identity map; what gets a record is entered, and `withdraw` takes it out again.
         catalog: The store's classes.
         ghosts: The session's generated classes.
-        new_serial: Returns a serial number that nobody else has.
-        code_for: Returns the code of a class, a new one where it has none.
+        allocator: Hands out serial numbers and class codes.
         root_label: Returns what an error calls the object of a key.
 
     Attributes:
@@ -81,18 +81,14 @@ class Changes:
         identity: IdentityMap,
         catalog: Catalog,
         ghosts: Ghosts,
-        *,
-        new_serial: Callable[[], int],
-        code_for: Callable[[type], int],
+        allocator: Allocator,
         root_label: Callable[[int], str],
     ) -> None:
         self.new: dict[int, object] = {}
-        self.spare_serials: list[int] = []
         self._identity = identity
         self._catalog = catalog
         self._ghosts = ghosts
-        self._new_serial = new_serial
-        self._code_for = code_for
+        self._allocator = allocator
         self._root_label = root_label
         self._encoder = Encoder(identity.keys, self._key_of_instance, self._key_of_named)
         self._waiting: deque[int] = deque()
@@ -155,12 +151,18 @@ class Changes:
             encoded = self._encoder.encode(obj)
             if not self._catalog.knows(cls):
                 return None
-            draft = Draft(encoded.flags, self._code_for(cls), encoded.body, encoded.inline)
-        except Exception:  # noqa: BLE001  # _NewFound, or what can't be pickled: it is not what was stored
+            draft = Draft(encoded.flags, self._allocator.code(cls), encoded.body, encoded.inline)
+        except Exception:  # _NewFound, or what can't be pickled: it is not what was stored
             return None
         finally:
             self._comparing = False
+            self._forget_classes()
         return None if draft.differs(baseline) else draft
+
+    def _forget_classes(self) -> None:
+        for key in self._classes:
+            self._identity.remove(key)
+        self._classes.clear()
 
     def settle(self) -> None:
         """The commit is done: what was new stays."""
@@ -170,11 +172,10 @@ class Changes:
 
     def withdraw(self) -> None:
         """The commit has failed: nothing is new any more."""
-        for key in (*self.new, *self._classes):
+        for key in self.new:
             self._identity.remove(key)
         self.new.clear()
-        self._classes.clear()
-        self.spare_serials.clear()
+        self._forget_classes()
         self._forget_work()
 
     def _forget_work(self) -> None:
@@ -187,7 +188,7 @@ class Changes:
         shared = [obj for obj in encoded.inline if self._owner.get(id(obj), key) != key]
         if shared:
             encoded = self._promote(key, shared)
-        code = self._code_for(self._ghosts.real_class(self._identity.objects[key]))
+        code = self._allocator.code(self._ghosts.real_class(self._identity.objects[key]))
         # The draft holds the inline objects, so that no id is used twice while owners are known by it.
         self._drafts[key] = Draft(encoded.flags, code, encoded.body, encoded.inline)
         self._owner.update(dict.fromkeys(map(id, encoded.inline), key))
@@ -206,7 +207,7 @@ class Changes:
                 owners.add(self._owner[id(obj)])
             else:
                 self._identity.remove(promoted)
-                self.spare_serials.append(serial_of(promoted))
+                self._allocator.return_serial(serial_of(promoted))
         for owner in owners:
             self._disown(owner)
         return encoded
@@ -261,7 +262,7 @@ class Changes:
                     return None  # the pickler says better why it can't be named
                 if not self._catalog.permits(cls):
                     raise Unnameable(cls)
-            key = make_key(self._code_for(cls), 0)
+            key = make_key(self._allocator.code(cls), 0)
             if key not in self._identity.objects:
                 self._identity.add(key, cls)
                 self._classes.append(key)
@@ -279,8 +280,7 @@ class Changes:
             raise ForeignObject(message)
 
     def _enter(self, obj: object) -> int:
-        code = self._code_for(type(obj))
-        serial = self.spare_serials.pop() if self.spare_serials else self._new_serial()
-        key = make_key(code, serial)
+        code = self._allocator.code(type(obj))
+        key = make_key(code, self._allocator.serial())
         self._identity.add(key, obj)
         return key

@@ -160,6 +160,16 @@ class Loader:
             self.loose[key] = obj
         return guarded
 
+    def referring_to(self, keys: set[int]) -> list[int]:
+        """Return the keys of those objects in memory whose records refer to any of these."""
+        found = []
+        for key, baseline in self.baselines.items():
+            streams = split_body(memoryview(baseline.body), baseline.flags)
+            named = references(streams, 2 if baseline.flags & CONSTRUCTED else 1)
+            if any(not keys.isdisjoint(stream) for stream in named):
+                found.append(key)
+        return found
+
     def forget(self, key: int) -> None:
         """Forget an object altogether; whoever refers to it goes on with the old one."""
         self._identity.remove(key)

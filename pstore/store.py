@@ -44,7 +44,7 @@ class Store(MutableMapping[str, Any]):
             ClassNotAllowed: Its class isn't allowed.
             CorruptRecord: A row that has to be read is damaged.
         """
-        return self._session.get(_checked(name))
+        return self._session.names.get(_checked(name))
 
     def __setitem__(self, name: str, value: object) -> None:
         """Put an object under a name, at the next commit.
@@ -53,7 +53,8 @@ class Store(MutableMapping[str, Any]):
             TypeError: The name is no str.
             ReadOnlyError: The store was opened for reading.
         """
-        self._session.set(_checked(name), value)
+        self._session.check_writable(f"to store {_checked(name)!r}")
+        self._session.names.pending[name] = value
 
     def __delitem__(self, name: str) -> None:
         """Remove a name, at the next commit. The object stays while something else refers to it.
@@ -61,19 +62,20 @@ class Store(MutableMapping[str, Any]):
         Raises:
             KeyError: There is no such name.
         """
-        self._session.delete(_checked(name))
+        self._session.check_writable(f"to delete {_checked(name)!r}")
+        self._session.names.remove(name)
 
     def __contains__(self, name: object) -> bool:
         """Return whether there is such a name; nothing is loaded."""
-        return self._session.has(_checked(name))
+        return _checked(name) in self._session.names
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names in the order of their code points."""
-        return self._session.names()
+        return iter(self._session.names)
 
     def __len__(self) -> int:
         """Return how many names there are."""
-        return self._session.count()
+        return self._session.head.names + self._session.names.added()
 
     # ------------------------------------------------------------ transactions
 
@@ -173,7 +175,7 @@ class Store(MutableMapping[str, Any]):
     @property
     def revision(self) -> int:
         """The number of the newest commit that this session sees; 0 in a new store."""
-        return self._session.revision
+        return self._session.head.revision
 
     @property
     def readonly(self) -> bool:

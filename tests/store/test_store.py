@@ -360,6 +360,21 @@ def test_sessions_that_do_not_conflict(place: Place) -> None:
     assert len({key & (1 << 44) - 1 for key in keys}) == 10
 
 
+def test_commit_between_two_of_another_session(place: Place) -> None:
+    """A session that commits after another one still sees what that one has changed."""
+    one, two = place.open(), place.open()
+    one["a"], one["b"] = shop.Person(x=1), shop.Person(x=1)
+    one.commit()
+    assert (two["a"].x, two["b"].x) == (1, 1)
+    one["a"].x = 2
+    one.commit()
+    two["b"].x = 3
+    two.commit()
+    assert (two["a"].x, two["b"].x) == (2, 3)
+    one.rollback()
+    assert (one["a"].x, one["b"].x) == (2, 3)
+
+
 def test_container_changed_by_another_session(place: Place) -> None:
     """A named list that another session has changed is the new one, in place, at the next transaction."""
     one, two = place.open(), place.open()
@@ -437,7 +452,7 @@ def test_object_at_and_labels(place: Place) -> None:
                 db.object_at(wrong)
         with pytest.raises(pstore.MissingRecord, match="Person#77"):
             db.object_at((key >> 44 << 44) + 77)
-        with pytest.raises(pstore.CorruptRecord):
+        with pytest.raises(pstore.MissingRecord):
             db.object_at(99 << 44 | 1)
 
 

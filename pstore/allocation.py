@@ -1,0 +1,89 @@
+"""The store's counters, and the numbers that a session hands out from them: serial numbers and class codes.
+
+Serial numbers are leased in blocks: a commit takes more than it needs, so that the next one has some at hand and needn't
+hold the write lock while it pickles. A class code is taken under the write lock, because no two sessions may give the
+same class two codes. What a commit that fails has taken is given back by `restore`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pstore.rows import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pstore.catalog import Catalog
+
+#: How many serial numbers are leased at once.
+LEASE: Final = 256
+
+
+class Allocator:
+    """Hands out the numbers of one session.
+
+    Args:
+        catalog: The classes that have codes.
+        begin_write: Begins the commit's write transaction unless it has begun, and sets `head` to its counters.
+
+    Attributes:
+        head: The counters: of the session's snapshot, and while a commit writes, those that it will leave.
+        saved: Those of the snapshot in which the commit began.
+    """
+
+    def __init__(self, catalog: Catalog, begin_write: Callable[[], object]) -> None:
+        self.head = Head()
+        self._catalog = catalog
+        self._begin_write = begin_write
+        self._lease = range(0)
+        self._spare: list[int] = []
+        self.saved = self.head
+        self._saved_lease = self._lease
+
+    def save(self) -> None:
+        """A commit begins: remember what `restore` goes back to."""
+        self.saved, self._saved_lease = self.head, self._lease
+
+    def restore(self) -> None:
+        """The commit has failed: what it took was never taken."""
+        self.head, self._lease = self.saved, self._saved_lease
+        self._spare.clear()
+
+    def serial(self) -> int:
+        """Return a serial number that nobody else has or gets."""
+        if self._spare:
+            return self._spare.pop()
+        if not self._lease:
+            self._begin_write()
+            self._take(LEASE)
+        serial, self._lease = self._lease[0], self._lease[1:]
+        return serial
+
+    def return_serial(self, serial: int) -> None:
+        """Take back a serial number that was not used after all."""
+        self._spare.append(serial)
+
+    def code(self, cls: type) -> int:
+        """Return the code of a class, a new one if it has none.
+
+        Raises:
+            ClassNotAllowed: The policy refuses the class.
+        """
+        if not self._catalog.knows(cls):
+            self._begin_write()
+        code = self._catalog.code_of(cls, self.head.next_code)
+        self.head = self.head._replace(next_code=max(self.head.next_code, code + 1))
+        return code
+
+    def top_up(self) -> None:
+        """Lease serial numbers for the next commit, within the write transaction of this one."""
+        if len(self._lease) < LEASE // 2:
+            self._take(LEASE)
+
+    def _take(self, count: int) -> None:
+        start = self.head.next_serial
+        # What is left of the lease is kept where the new block follows it.
+        begin = self._lease.start if self._lease and self._lease.stop == start else start
+        self._lease = range(begin, start + count)
+        self.head = self.head._replace(next_serial=start + count)

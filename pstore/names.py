@@ -1,0 +1,186 @@
+"""The names of a store: what stands under each, and what this transaction has set or removed.
+
+A name's row holds an atom's stream, or the key of a record. This module reads and writes rows of the table `names`; how
+a key becomes an object, and an object a key, is asked of others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pstore import rows
+from pstore.errors import CorruptRecord
+from pstore.rows import REFERENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pstore.backends.base import Row, Transaction
+    from pstore.loader import Loader
+
+#: How many names are read at once while iterating.
+_BATCH: Final = 1000
+
+
+class Content(NamedTuple):
+    """What the row of a name holds.
+
+    Attributes:
+        flags: REFERENCE, or 0 for an atom.
+        body: The key, or the atom's stream.
+    """
+
+    flags: int
+    body: bytes
+
+
+class Removed:
+    """Stands among the pending values for a name that was removed."""
+
+
+class Names:
+    """The names of one session.
+
+    Args:
+        read: Returns the session's snapshot.
+        loader: Makes objects of keys and streams.
+
+    Attributes:
+        pending: What this transaction has put under each name; `Removed` where it took the name away.
+    """
+
+    def __init__(self, read: Callable[[], Transaction], loader: Loader) -> None:
+        self.pending: dict[str, object] = {}
+        self._read = read
+        self._loader = loader
+
+    def get(self, name: str) -> object:
+        """Return what stands under a name.
+
+        Raises:
+            KeyError: Nothing does.
+            CorruptRecord: Its row is damaged.
+        """
+        reader = self._read()
+        if name in self.pending:
+            if self.pending[name] is Removed:
+                raise KeyError(name)
+            return self.pending[name]
+        (row,) = reader.get_many("names", [name])
+        if row is None:
+            raise KeyError(name)
+        try:
+            sealed = rows.unseal(rows.name_place(name), row)
+            key = rows.unpack_key(sealed.body) if sealed.flags & REFERENCE else None
+        except ValueError as error:
+            message = f"the row of the name {name!r} is damaged: {error}"
+            raise CorruptRecord(message, name=name) from error
+        return self._loader.value(sealed.body, name) if key is None else self._loader.follow(key)
+
+    def remove(self, name: str) -> None:
+        """Remove a name.
+
+        Raises:
+            KeyError: There is no such name.
+        """
+        if name not in self:
+            raise KeyError(name)
+        self.pending[name] = Removed
+
+    def __contains__(self, name: str) -> bool:
+        reader = self._read()
+        if name in self.pending:
+            return self.pending[name] is not Removed
+        return reader.get_many("names", [name])[0] is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names in order. What is set or removed meanwhile is seen or not, as it comes."""
+        last: str | None = None
+        while True:
+            # The least text that is greater than another is that one with the least character behind it.
+            stored = self._stored(None if last is None else last + "\0")
+            end = stored[-1] if len(stored) == _BATCH else None
+            removed = {name for name, value in self.pending.items() if value is Removed}
+            added = {name for name in self.pending if (last is None or name > last) and (end is None or name <= end)}
+            yield from sorted(added.union(stored) - removed)
+            if end is None:
+                return
+            last = end
+
+    def added(self) -> int:
+        """Return how many names more there are than in the snapshot."""
+        pending = list(self.pending)
+        stored = self._read().get_many("names", pending)
+        return sum(
+            (self.pending[name] is not Removed) - (row is not None) for name, row in zip(pending, stored, strict=True)
+        )
+
+    def leading_to(self, key: int) -> str | None:
+        """Return a name whose row refers to a record, or None."""
+        body = rows.pack_key(key)
+        for name, row in self._read().scan("names"):
+            try:
+                sealed = rows.unseal(rows.name_place(str(name)), row)
+            except ValueError:
+                continue
+            if sealed.flags & REFERENCE and sealed.body == body:
+                return str(name)
+        return None
+
+    def changes(self, content_of: Callable[[str, object], Content]) -> dict[str, Content | None]:
+        """Return the names that a commit has to write, with their content; None for those that it has to remove.
+
+        Args:
+            content_of: Returns what is to be stored for (name, value).
+        """
+        pending = sorted(self.pending)
+        changes: dict[str, Content | None] = {}
+        for name, row in zip(pending, self._read().get_many("names", pending), strict=True):
+            if self.pending[name] is not Removed:
+                content = content_of(name, self.pending[name])
+                if row is None or _content(name, row) != content:
+                    changes[name] = content
+            elif row is not None:
+                changes[name] = None
+        return changes
+
+    def conflicts(self, writer: Transaction, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those names whose rows in the newest state differ from the snapshot's."""
+        listed = list(names)
+        then, now = self._read().get_many("names", listed), writer.get_many("names", listed)
+        return tuple(name for name, before, after in zip(listed, then, now, strict=True) if before != after)
+
+    def _stored(self, start: str | None) -> list[str]:
+        stored: list[str] = []
+        for name, _ in self._read().scan("names", start):
+            stored.append(str(name))
+            if len(stored) == _BATCH:
+                break
+        return stored
+
+
+def write(writer: Transaction, changes: dict[str, Content | None], revision: int) -> int:
+    """Write the rows of names; return how many names more there are."""
+    listed = list(changes)
+    added = sum(
+        (changes[name] is not None) - (row is not None)
+        for name, row in zip(listed, writer.get_many("names", listed), strict=True)
+    )
+    writer.put_many(
+        "names",
+        [
+            (name, rows.seal(rows.name_place(name), content.body, flags=content.flags, revision=revision))
+            for name, content in changes.items()
+            if content is not None
+        ],
+    )
+    writer.delete_many("names", [name for name, content in changes.items() if content is None])
+    return added
+
+
+def _content(name: str, row: Row) -> Content | None:
+    try:
+        sealed = rows.unseal(rows.name_place(name), row)
+    except ValueError:
+        return None  # damaged, and about to be replaced
+    return Content(sealed.flags, bytes(sealed.body))
