@@ -1,6 +1,6 @@
 """Where an unpickler reads from: a file, one stream at a time.
 
-It must never know opcodes. What it promises: no byte behind the stream is taken from the file, and memory is asked for
+It must never know opcodes. What it promises: the file is left standing right behind the stream, and memory is asked for
 only as bytes arrive, whatever a length in the stream claims.
 """
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["FileSource", "Readable"]
 
 _STEP = 1 << 20  # bytes asked of a file at once; more only when as much has come
+_PEEK = 1 << 16
 
 
 class Readable(Protocol):
-    """What an unpickler needs of a file; ``readinto(buffer)`` is used where there is one."""
+    """What an unpickler needs of a file; ``peek(size)`` and ``readinto(buffer)`` are used where there are such."""
 
     def read(self, size: int, /) -> bytes:
         """Return `size` bytes, or fewer at the end."""
@@ -30,8 +31,13 @@ class Readable(Protocol):
 class FileSource:
     """Reads a stream from a file.
 
+    What can be is read from memory, the `window`: a frame, which is fetched at once, or else what the file shows by
+    ``peek`` without giving it up. What is left is read from the file as each opcode asks for it.
+
     Attributes:
-        opcode_at: Offset of the opcode read last, from the beginning of the stream.
+        window: The bytes of the window used last; it begins with an opcode.
+        window_at: Its offset from the beginning of the stream.
+        opcode_at: Offset of the opcode read last, or None where it came from the window.
         failed: Whether the file has raised.
     """
 
@@ -39,79 +45,153 @@ class FileSource:
         self._file_readline = file.readline
         self._file_read = file.read
         self._file_readinto: Callable[[memoryview], int] | None = getattr(file, "readinto", None)
-        self._frame = BytesIO()
-        self._offset = 0
-        self.opcode_at = 0
+        self._file_peek: Callable[[int], bytes] | None = getattr(file, "peek", None)
+        self._offset = 0  # of what the file gives next
         self.failed = False
+        self._open(b"", 0)
+
+    def _open(self, window: bytes, at: int, *, shown: bool = False) -> None:
+        self.window = window
+        self.window_at = at
+        self._stream = BytesIO(window)
+        self._window_read = self._stream.read
+        self._shown = shown  # the file hasn't given it up, and will give it once more
+        self.opcode_at: int | None = None
 
     def begin(self) -> None:
         """Count offsets from here."""
-        self._offset = 0
+        rest = self._stream.read()  # what a frame held behind the end of the stream before
+        self._open(rest, 0)
+        self._offset = len(rest)
         self.failed = False
+
+    def end(self) -> None:
+        """Let the file stand where reading has come to."""
+        if self._shown:
+            self._give_up()
+
+    def tell_window(self) -> int:
+        """Return how much of the window is read."""
+        return self._stream.tell()
 
     def read_opcode(self) -> bytes:
         """Read one byte, and remember where."""
+        opcode = self._window_read(1)
+        if opcode:
+            return opcode
+        if self._shown:
+            self._give_up()
+        if self._file_peek is not None and (window := self._peek()):
+            self._open(window, self._offset, shown=True)
+            return self._window_read(1)
         self.opcode_at = self._offset
-        return self.read(1)
+        return self._ask_file(1)
 
     def read(self, size: int) -> bytes:
         """Return `size` bytes, or fewer at the end of the file."""
-        data = self._frame.read(size)
-        if len(data) < size:
-            data += self._from_file(size - len(data))
-        self._offset += len(data)
-        return data
+        data = self._window_read(size)
+        if len(data) == size:
+            return data
+        if self._shown:
+            self._give_up()
+        return data + self._from_file(size - len(data))
 
     def readline(self) -> bytes:
         """Return the bytes up to and including the next newline, or fewer at the end of the file."""
-        line = self._frame.readline()
-        if not line.endswith(b"\n"):
-            line += self._call(self._file_readline)
-        self._offset += len(line)
-        return line
-
-    def read_bytearray(self, size: int) -> bytearray:
-        """Return `size` bytes in a new bytearray, or fewer at the end of the file."""
-        data = bytearray(self._frame.read(size))
-        if self._file_readinto is None:
-            data += self._from_file(size - len(data))
-        else:
-            while (missing := size - len(data)) > 0:
-                begin = len(data)
-                data += bytes(min(missing, max(_STEP, begin)))
-                with memoryview(data) as whole, whole[begin:] as rest:
-                    count = self._call(self._file_readinto, rest)
-                del data[begin + (count or 0) :]
-                if not count:
-                    break
-        self._offset += len(data)
-        return data
-
-    def has(self, size: int) -> bool:
-        """Fetch the next `size` bytes from the file, so that they are read at once; tell whether they are there."""
-        data = self._frame.read()
-        data += self._from_file(size - len(data))
-        self._frame = BytesIO(data)
-        return len(data) >= size
-
-    def _from_file(self, size: int) -> bytes:
-        pieces: list[bytes] = []
-        count = 0
-        while count < size:
-            piece = self._call(self._file_read, min(size - count, max(_STEP, count)))
-            if not piece:
-                break
-            pieces.append(piece)
-            count += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        line = self._stream.readline()
+        if line[-1:] == b"\n":
+            return line
+        if self._shown:
+            self._give_up()
         try:
-            data = method(*arguments)
-            if not isinstance(data, (bytes, int, type(None))):
-                message = f"the file must give bytes, not {type(data).__name__}: was it opened in binary mode?"
-                raise TypeError(message)
-            return data
+            rest = _as_bytes(self._file_readline())
         except BaseException:
             self.failed = True
             raise
+        self._offset += len(rest)
+        return line + rest
+
+    def read_bytearray(self, size: int) -> bytearray:
+        """Return `size` bytes in a new bytearray, or fewer at the end of the file."""
+        data = bytearray(self._window_read(size))
+        if self._shown and len(data) < size:
+            self._give_up()
+        if self._file_readinto is None:
+            data += self._from_file(size - len(data))
+            return data
+        while (missing := size - len(data)) > 0:
+            begin = len(data)
+            data += bytes(min(missing, max(_STEP, begin)))
+            with memoryview(data) as whole, whole[begin:] as rest:
+                try:
+                    count = self._file_readinto(rest) or 0
+                except BaseException:
+                    self.failed = True
+                    raise
+            del data[begin + count :]
+            self._offset += count
+            if not count:
+                break
+        return data
+
+    def fetch(self, size: int) -> bool:
+        """Make the next `size` bytes the window; tell whether they are there."""
+        if self._shown:
+            self._give_up()
+        at = self._offset - (len(self.window) - self._stream.tell())
+        data = self._stream.read()
+        data += self._from_file(size - len(data))
+        self._open(data, at)
+        return len(data) >= size
+
+    def _from_file(self, size: int) -> bytes:
+        data = self._ask_file(min(size, _STEP)) if size > 0 else b""
+        count = len(data)
+        if count == size or not count:
+            return data
+        pieces = [data]  # the file gives bytes as they arrive, or so many are wanted that they may not exist
+        while count < size and (data := self._ask_file(min(size - count, max(_STEP, count)))):
+            pieces.append(data)
+            count += len(data)
+        return b"".join(pieces)
+
+    def _ask_file(self, size: int) -> bytes:
+        try:
+            data = self._file_read(size)
+            if type(data) is not bytes:
+                data = _as_bytes(data)
+        except BaseException:
+            self.failed = True
+            raise
+        self._offset += len(data)
+        return data
+
+    def _peek(self) -> bytes:
+        if self._file_peek is None:
+            return b""
+        try:
+            return _as_bytes(self._file_peek(_PEEK))
+        except NotImplementedError:  # a method in name only
+            self._file_peek = None
+            return b""
+        except BaseException:
+            self.failed = True
+            raise
+
+    def _give_up(self) -> None:
+        """Have the file give up what was read of the window that it has shown."""
+        used = self._stream.tell()
+        self._stream.seek(0, 2)
+        self._shown = False
+        while used > 0 and (data := self._ask_file(used)):
+            used -= len(data)
+
+
+def _as_bytes(data: Any) -> bytes:
+    """Return what a file gave, or say that it isn't what a binary file gives."""
+    if data is None:  # a file that doesn't block, and has nothing yet
+        return b""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    message = f"the file must give bytes, not {type(data).__name__}: was it opened in binary mode?"
+    raise TypeError(message)

@@ -161,9 +161,11 @@ class Unpickler:
         persistent_objects: Mapping[Any, Any] | None = None,
     ) -> None:
         self._check_idle()
-        self._file = None
+        self._file: FileSource | None = None
         self._memory: BytesIO | None = None
-        if file is not None:
+        if type(file) is BytesIO:
+            self._memory = file  # reading from memory needs no care
+        elif file is not None:
             try:
                 self._file = FileSource(file)
             except AttributeError:
@@ -286,7 +288,8 @@ class Unpickler:
         self.stack = []
         self.metastack: list[list[Any]] = []
         self.append = self.stack.append
-        self._find: Callable[[str, str], Any] = self._refuse
+        # Set while loading only: bound methods are references to ourselves.
+        self._find: Callable[[str, str], Any] = _UNSET
         self._ask: Callable[[Any], Any] = _UNSET
 
     def _load(self, handlers: dict[bytes, _Handler]) -> Any:
@@ -309,12 +312,13 @@ class Unpickler:
             read_opcode = file.read_opcode
         else:
             raise TypeError(_NO_INPUT)
-        opcode = read_opcode()
-        if not opcode:
-            message = "there is no further stream"
-            raise EOFError(message)
         self._busy = True
+        opcode = b""
         try:
+            opcode = read_opcode()
+            if not opcode:
+                message = "there is no further stream"
+                raise EOFError(message)
             self._prepare()
             if opcode != op.STOP:
                 handlers[opcode](self)
@@ -333,6 +337,8 @@ class Unpickler:
             malformed.offset, malformed.opcode = self._position(start, opcode)
             raise malformed from error
         finally:
+            if file is not None:
+                file.end()
             self._busy = False
             self._reset()
 
@@ -350,16 +356,20 @@ class Unpickler:
         """Return offset and name of the opcode that is being run."""
         known = op.BY_CODE.get(opcode)
         name = None if known is None else known.name
-        if self._memory is None:
-            return (0 if self._file is None else self._file.opcode_at), name
-        data = self._memory.getvalue()
-        reached = self._memory.tell()
+        data, base, reached = b"", 0, 0
+        if self._memory is not None:
+            data, base, reached = self._memory.getvalue(), start, self._memory.tell()
+        elif self._file is not None:
+            if self._file.opcode_at is not None:
+                return self._file.opcode_at, name
+            data, start, base = self._file.window, 0, -self._file.window_at
+            reached = self._file.tell_window()
         at = start
         for offset, _, _, end in op.scan(data, start):
             if end >= reached:
-                return offset - start, name
+                return offset - base, name
             at = end  # where the walk ends, the next opcode is the one: it is unknown, or its argument is cut
-        return at - start, name
+        return at - base, name
 
     def _refuse(self, module: str, name: str) -> NoReturn:
         raise Malformed(f"{module}.{name} is refused: find_global is None")
@@ -415,10 +425,13 @@ class Unpickler:
 
     def load_frame(self) -> None:
         (size,) = _unpack_u8(self.read(8))
-        if self._memory is not None:
-            there = len(self._memory.getbuffer()) - self._memory.tell() >= size
+        memory = self._memory
+        if memory is not None:
+            begin = memory.tell()
+            there = memory.seek(0, 2) - begin >= size
+            memory.seek(begin)
         else:
-            there = self._file is not None and self._file.has(size)
+            there = self._file is not None and self._file.fetch(size)
         if not there:
             raise Truncated(_CUT)
 
