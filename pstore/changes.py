@@ -10,8 +10,10 @@ This module compares bodies with what was loaded. It knows nothing of backends; 
 
 from __future__ import annotations
 
+import graphlib
 import re
 from collections import deque
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore.catalog import refusal
@@ -140,6 +142,7 @@ class Changes:
             key = self._waiting.popleft()
             if key not in self._drafts:
                 self._process(key)
+        self._refuse_circular_construction()
         return self._drafts
 
     def compare(self, key: int, baseline: Baseline) -> Draft | None:
@@ -211,6 +214,20 @@ class Changes:
         for owner in owners:
             self._disown(owner)
         return encoded
+
+    def _refuse_circular_construction(self) -> None:
+        """Refuse objects that are made from each other by their constructors' arguments: they couldn't be made again."""
+        made_from: dict[int, list[int]] = {}
+        for key, draft in self._drafts.items():
+            if draft.flags & CONSTRUCTED:
+                (arguments,) = references(split_body(memoryview(draft.body), draft.flags), 1)
+                made_from[key] = [found for found in arguments if isinstance(found, int)]
+        try:
+            graphlib.TopologicalSorter(made_from).prepare()
+        except graphlib.CycleError as error:
+            circle = " <- ".join(map(self._root_label, error.args[1]))
+            message = f"{circle}: can't be made again, because the constructor's arguments lead back to the object itself"
+            raise PicklingError(message) from None
 
     def _disown(self, key: int) -> None:
         """Take a record's inline objects from it and pickle it again: one of them has got a record of its own."""

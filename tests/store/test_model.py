@@ -33,7 +33,9 @@ def new(kind: str, atom: Any) -> Any:
         case "stack":
             return shop.Stack([atom])
         case _:
-            return shop.Reduced(atom, [])
+            made = shop.Reduced(atom, (atom,))
+            made.extra = []
+            return made
 
 
 def children(obj: Any) -> Any:
@@ -42,7 +44,7 @@ def children(obj: Any) -> Any:
         return obj
     if isinstance(obj, shop.Slotted):
         return obj.friend
-    return obj.parts[1] if isinstance(obj, shop.Reduced) else obj.children
+    return obj.extra if isinstance(obj, shop.Reduced) else obj.children
 
 
 def walk(root: Any) -> list[Any]:
@@ -71,7 +73,7 @@ def shape(root: Any) -> Any:
     for node in nodes:
         inner = children(node)
         content = [(k, tell(v)) for k, v in inner.items()] if isinstance(inner, dict) else [tell(v) for v in inner]
-        atoms = [tell(getattr(node, name, None)) for name in ("atom", "name", "extra")]
+        atoms = [tell(getattr(node, name, None)) for name in ("atom", "name", "parts")]
         description.append((node.__class__.__name__, atoms, content))
     return description
 
@@ -144,7 +146,7 @@ class StoreMachine(RuleBasedStateMachine):
                 elif isinstance(node, shop.Slotted):
                     node.name = atom
                 elif isinstance(node, shop.Reduced):
-                    node.extra = atom
+                    node.parts = (atom,)
 
     @rule(owner=st.integers(0, 50))
     def hold(self, owner: int) -> None:
@@ -210,4 +212,4 @@ class LazyStoreMachine(StoreMachine):
 
 TestStore = StoreMachine.TestCase
 TestLazyStore = LazyStoreMachine.TestCase
-TestStore.settings = TestLazyStore.settings = settings(max_examples=60, stateful_step_count=40)
+TestStore.settings = TestLazyStore.settings = settings(max_examples=200, stateful_step_count=50)

@@ -190,6 +190,28 @@ def test_chain_of_constructed_objects(place: Place) -> None:
         declare._DECLARED.pop(("shop", "Reduced"))  # noqa: SLF001
 
 
+def test_constructor_that_takes_its_own_object_is_refused(place: Place) -> None:
+    """Objects that are made from each other couldn't be made again: the commit says so and writes nothing."""
+    with place.open() as db:
+        one, other = shop.Reduced([]), shop.Reduced([])
+        one.parts[0].append(other)
+        db["one"], db["other"] = one, other
+        db.commit()
+        other.parts[0].append(one)
+        with pytest.raises(pstore.pickle.PicklingError, match="Reduced#.* constructor"):
+            db.commit()
+        other.parts[0].clear()
+        other.extra = one
+        db.commit()
+        one.parts[0].append(one)
+        with pytest.raises(pstore.pickle.PicklingError, match="constructor"):
+            db.commit()
+        db.rollback()
+    with place.open() as db:
+        assert db["one"].parts[0] == [db["other"]]
+        assert db["other"].extra is db["one"]
+
+
 def test_long_chain_across_records(place: Place) -> None:
     """A chain of records is stored and walked without recursion."""
     with place.open() as db:
