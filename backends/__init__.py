@@ -5,6 +5,10 @@ Nothing here knows of objects, records or pickles: rows are bytes under integers
 
 from __future__ import annotations
 
+if __name__ != "pstore.backends":
+    # From the project's root it could be imported as `backends` too: a second, unequal module.
+    raise ImportError("this directory is the package pstore.backends: import it by that name")
+
 from pstore.backends.base import Backend, Transaction
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.registry import open_backend

@@ -17,7 +17,7 @@ A backend that keeps this contract passes the shipped suite; what each method pr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -79,7 +79,7 @@ class Backend(ABC):
     """An open store of bytes. May be shared by the threads of one process; a transaction belongs to one thread at a time."""
 
     #: The name of the kind, as its URL scheme writes it.
-    scheme: str
+    scheme: ClassVar[str]
     #: Whether write transactions are refused.
     readonly: bool
 

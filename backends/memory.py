@@ -7,7 +7,7 @@ remnant that is newer than itself, or else from the tables. Readers so copy noth
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pstore.backends.base import TABLES, Backend, Key, Row, Table, Transaction
 from pstore.errors import ReadOnlyError, StoreClosed, StoreLocked
@@ -148,7 +148,7 @@ class MemoryTransaction(Transaction):
         self._check()
         rows = self._backend.table_at(table, self._moment)
         _apply(rows, self._changes[table])
-        keys: list[Key] = sorted(key for key in rows if _within(key, start, stop))  # type: ignore[type-var]  # one type a table
+        keys: list[Key] = sorted(key for key in rows if _within(key, start, stop))
         for key in keys:
             yield key, rows[key]
 
@@ -193,5 +193,5 @@ class MemoryTransaction(Transaction):
             raise ReadOnlyError(message)
 
 
-def _within(key: Key, start: Key | None, stop: Key | None) -> bool:
-    return (start is None or key >= start) and (stop is None or key < stop)  # type: ignore[operator]  # one type a table
+def _within(key: Any, start: Any, stop: Any) -> bool:
+    return (start is None or key >= start) and (stop is None or key < stop)

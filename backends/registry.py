@@ -7,7 +7,6 @@ is the scheme and its object is called as `factory(url, flag, durable=...)`.
 
 from __future__ import annotations
 
-import os
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,6 +18,7 @@ from pstore.backends.sqlite import MAGIC, SqliteBackend
 from pstore.errors import FormatError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from pstore.backends.base import Backend
@@ -61,7 +61,9 @@ def _by_scheme(scheme: str) -> Callable[..., Backend]:
         factory: Callable[..., Backend] = found[scheme].load()
         return factory
     known = ", ".join(sorted({*_BUILTIN, *found}))
-    message = f"no backend is called {scheme!r}; known are {known} (a file whose name has a colon: write ./{scheme}:...)"
+    message = (
+        f"no backend is called {scheme!r}; known are {known} (a file whose name has a colon: write ./{scheme}:...)"
+    )
     raise ValueError(message)
 
 

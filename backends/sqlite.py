@@ -76,7 +76,9 @@ class SqliteBackend(Backend):
 
     scheme: ClassVar[str] = "sqlite"
 
-    def __init__(self, path: str | os.PathLike[str], flag: str = "c", *, durable: bool = True, timeout: float = 5.0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], flag: str = "c", *, durable: bool = True, timeout: float = 5.0
+    ) -> None:
         self.path = Path(path).absolute()
         self.readonly = flag == "r"
         self._durable = durable
@@ -170,7 +172,9 @@ class SqliteBackend(Backend):
         # Python 3.10 tells no error code: the texts are those of SQLite's sqlite3ErrStr.
         text = str(error)
         if "locked" in text or "busy" in text:
-            return StoreLocked(f"{self.path}: another writer held the store for more than {self._timeout} s; try again later")
+            return StoreLocked(
+                f"{self.path}: another writer held the store for more than {self._timeout} s; try again later"
+            )
         if "not a database" in text:
             return FormatError(f"{self.path} is not a pstore store: {text}")
         if "malformed" in text:
@@ -279,7 +283,9 @@ class SqliteTransaction(Transaction):
         if low < _SIGN:
             yield from self._scan_part(table, low, min(high, _SIGN) - 1, last_included=True)
         if high > _SIGN:
-            for key, row in self._scan_part(table, max(low, _SIGN) - (1 << 64), high - (1 << 64) - 1, last_included=True):
+            for key, row in self._scan_part(
+                table, max(low, _SIGN) - (1 << 64), high - (1 << 64) - 1, last_included=True
+            ):
                 yield int(key) + (1 << 64), row
 
     def put_many(self, table: Table, items: Iterable[tuple[Key, bytes]]) -> None:

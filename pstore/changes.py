@@ -155,7 +155,7 @@ class Changes:
             if not self._catalog.knows(cls):
                 return None
             draft = Draft(encoded.flags, self._allocator.code(cls), encoded.body, encoded.inline)
-        except Exception:  # _NewFound, or what can't be pickled: it is not what was stored
+        except Exception:  # noqa: BLE001  # _NewFound, or what can't be pickled: it is not what was stored
             return None
         finally:
             self._comparing = False
@@ -226,7 +226,9 @@ class Changes:
             graphlib.TopologicalSorter(made_from).prepare()
         except graphlib.CycleError as error:
             circle = " <- ".join(map(self._root_label, error.args[1]))
-            message = f"{circle}: can't be made again, because the constructor's arguments lead back to the object itself"
+            message = (
+                f"{circle}: can't be made again, because the constructor's arguments lead back to the object itself"
+            )
             raise PicklingError(message) from None
 
     def _disown(self, key: int) -> None:

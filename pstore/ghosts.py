@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,10 +118,10 @@ def drop_state(obj: object, cls: type) -> None:
 def make_unavailable(name: str, error: Callable[[], Exception]) -> type:
     """Return a class for stand-ins of objects whose class can't be had: every touch raises what `error` returns."""
 
-    def refuse(self: object, *args: object) -> NoReturn:
+    def refuse(*_: object) -> NoReturn:
         raise error()
 
-    def get(self: object, attribute: str) -> object:
+    def get(_: object, attribute: str) -> object:
         if attribute == "__class__":  # asked by isinstance
             return unavailable
         raise error()
@@ -157,14 +157,14 @@ def _generate(cls: type, wake: Callable[[Any], None]) -> type:
     for name in {*_special_methods(cls), *_ALWAYS_FORWARDED}:
         if getattr(cls, name, None) is not None:
             namespace[name] = _forward(name, wake)
-    hashing = cls.__hash__  # a class that defines __eq__ must say it, or loses it
-    namespace["__hash__"] = hashing if hashing in (None, object.__hash__) else _forward("__hash__", wake)
+    hashing: object = cls.__hash__  # a class that defines __eq__ must say it, or loses it
+    namespace["__hash__"] = hashing if hashing is None or hashing is object.__hash__ else _forward("__hash__", wake)
     if hasattr(cls, "__del__"):
         namespace["__del__"] = _no_finalizer
     meta = type(cls)
     # Called by its base, `type`, so that a metaclass of the user's doesn't run.
-    generated = type.__new__(_meta_with_barrier(meta), cls.__name__, (cls,), namespace)
-    return cast("type", generated)
+    generated: type = type.__new__(_meta_with_barrier(meta), cls.__name__, (cls,), namespace)
+    return generated
 
 
 _metaclasses: dict[type, type] = {}
@@ -184,45 +184,41 @@ def _meta_with_barrier(meta: type) -> type:
 
 
 def _attribute_access(cls: type, wake: Callable[[Any], None]) -> dict[str, object]:
-    def __setattr__(self: object, name: str, value: object) -> None:
+    def get(self: object, name: str) -> object:
+        if name == "__class__":
+            return cls
         wake(self)
-        setattr(self, name, value)
+        return getattr(self, name)
 
-    def __delattr__(self: object, name: str) -> None:
-        wake(self)
-        delattr(self, name)
-
-    if not hasattr(cls, "__getattr__"):
-
-        def __getattribute__(self: object, name: str) -> object:
-            if name == "__class__":
-                return cls
-            wake(self)
-            return getattr(self, name)
-
-        return {"__getattribute__": __getattribute__, "__setattr__": __setattr__, "__delattr__": __delattr__}
-
-    # Where both are defined, the interpreter calls __getattr__ after __getattribute__ has raised AttributeError.
-    # C's own __getattr__ must run once only, so the access is repeated there.
-    def __getattribute__(self: object, name: str) -> object:
+    def wake_only(self: object, name: str) -> object:
         if name == "__class__":
             return cls
         wake(self)
         raise AttributeError(name)
 
-    def __getattr__(self: object, name: str) -> object:
+    def get_awake(self: object, name: str) -> object:
         return getattr(self, name)
 
-    return {
-        "__getattribute__": __getattribute__,
-        "__getattr__": __getattr__,
-        "__setattr__": __setattr__,
-        "__delattr__": __delattr__,
-    }
+    def set_(self: object, name: str, value: object) -> None:
+        wake(self)
+        setattr(self, name, value)
+
+    def delete(self: object, name: str) -> None:
+        wake(self)
+        delattr(self, name)
+
+    changing = {"__setattr__": set_, "__delattr__": delete}
+    if hasattr(cls, "__getattr__"):
+        # Where both are defined, the interpreter calls __getattr__ after __getattribute__ has raised AttributeError.
+        # C's own __getattr__ must run once only, so the access is repeated there.
+        return {"__getattribute__": wake_only, "__getattr__": get_awake, **changing}
+    return {"__getattribute__": get, **changing}
 
 
 def _special_methods(cls: type) -> set[str]:
-    names = {name for base in cls.__mro__ if base is not object for name, value in vars(base).items() if callable(value)}
+    names = {
+        name for base in cls.__mro__ if base is not object for name, value in vars(base).items() if callable(value)
+    }
     return {name for name in names if name.startswith("__") and name.endswith("__")} - _NOT_FORWARDED
 
 

@@ -24,7 +24,9 @@ def make_key(code: int, serial: int) -> int:
         ValueError: One of the two is out of its range.
     """
     if not (0 < code <= MAX_CODE and 0 <= serial <= MAX_SERIAL):
-        message = f"a key takes a class code of 1 to {MAX_CODE} and a serial number of 0 to {MAX_SERIAL}: {code}, {serial}"
+        message = (
+            f"a key takes a class code of 1 to {MAX_CODE} and a serial number of 0 to {MAX_SERIAL}: {code}, {serial}"
+        )
         raise ValueError(message)
     return code << SERIAL_BITS | serial
 

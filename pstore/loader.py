@@ -224,12 +224,11 @@ class Loader:
             self._idle.append(unpickler)
 
     def _new_unpickler(self) -> Unpickler:
-        unpickler = Unpickler(
+        return Unpickler(
             persistent_load=self._refer_inside,
             find_global=self._catalog.find,
             persistent_objects=self._identity.objects,
         )
-        return unpickler
 
     def _refer_inside(self, key: object) -> object:
         return self._refer(key, inside=True)
@@ -258,9 +257,9 @@ class Loader:
     def _make(self, key: int, cls: type) -> object:
         generated = self._ghosts.of(cls) if is_plain(cls) else None
         if generated is not None:
-            obj = object.__new__(generated)
-            self._identity.add(key, obj)
-            return obj
+            ghost: object = object.__new__(generated)
+            self._identity.add(key, ghost)
+            return ghost
         obj = make_empty(cls)
         self._enter_loose(key, obj)
         self._unfilled.append(_Unfilled(key, obj, None, []))
@@ -279,7 +278,7 @@ class Loader:
             make_error = (lambda: ClassNotAllowed(text)) if kind is ClassNotAllowed else (lambda: kind(text))
             self._unavailable[code] = make_unavailable(self._catalog.label(key).partition("#")[0], make_error)
             self._stand_ins.add(self._unavailable[code])
-        obj = object.__new__(self._unavailable[code])
+        obj: object = object.__new__(self._unavailable[code])
         self._identity.add(key, obj)
         return obj
 
@@ -314,7 +313,7 @@ class Loader:
             self._unfilled.append(_Unfilled(key, obj, unpickler, state))
 
     def _make_bare(self, key: int, baseline: Baseline) -> None:
-        cls = self._catalog.resolve(baseline.code)
+        cls: Any = self._catalog.resolve(baseline.code)
         obj = cls.__new__(cls)
         self._enter_loose(key, obj)
         self._unfilled.append(_Unfilled(key, obj, None, []))

@@ -47,13 +47,15 @@ _IMMUTABLE_WITH_DICT: Final = (type, types.FunctionType, types.ModuleType, enum.
 _CONTAINERS: Final = frozenset({list, dict, set, bytearray})
 
 
-@functools.lru_cache(maxsize=4096)
-def is_immutable_type(cls: type) -> bool:
-    """Return whether an object of this very class never changes (what a tuple holds may)."""
+def _holds_nothing_that_changes(cls: type) -> bool:
     if cls in _IMMUTABLE or issubclass(cls, _IMMUTABLE_WITH_DICT):
         return True
     # A subclass without a `__dict__` (a named tuple) has nowhere to keep what could change.
     return issubclass(cls, _IMMUTABLE) and not cls.__dictoffset__
+
+
+#: Whether an object of this very class never changes (what a tuple holds may).
+is_immutable_type: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_holds_nothing_that_changes)
 
 
 def is_atom(obj: object) -> bool:
@@ -75,12 +77,15 @@ def is_made_by_class(cls: type) -> bool:
     return cls in _CONTAINERS or is_plain(cls)
 
 
+_object: Final[Any] = object  # a class's methods are compared with it, whatever their types
+
+
 def is_plain(cls: type) -> bool:
     """Return whether the class makes and pickles its instances as `object` does."""
     return (
-        cls.__new__ is object.__new__
-        and cls.__reduce_ex__ is object.__reduce_ex__
-        and cls.__reduce__ is object.__reduce__
+        cls.__new__ is _object.__new__
+        and cls.__reduce_ex__ is _object.__reduce_ex__
+        and cls.__reduce__ is _object.__reduce__
         and cls not in copyreg.dispatch_table
         and not hasattr(cls, "__getnewargs__")
         and not hasattr(cls, "__getnewargs_ex__")
@@ -160,11 +165,15 @@ class Encoder:
             if isinstance(reduced, str):
                 flags, streams = CONSTRUCTED, [self._whole(obj), self._pickler.dumps(None)]
             elif is_plain(cls) and reduced[0] is copyreg.__newobj__ and len(reduced[1]) == 1:  # type: ignore[attr-defined]
-                streams = [self._pickler.dumps(reduced[2] if len(reduced) > 2 else None)]  # noqa: PLR2004
+                streams = [self._pickler.dumps(reduced[2] if len(reduced) > 2 else None)]
             else:
                 flags = CONSTRUCTED
                 streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
-        inline = [item for item in self._pickler.memoized() if not is_immutable_type(type(item)) and type(item) is not _Constructor]
+        inline = [
+            item
+            for item in self._pickler.memoized()
+            if not is_immutable_type(type(item)) and type(item) is not _Constructor
+        ]
         body = b"".join(streams)
         if self._buffers:
             flags |= BUFFERS
@@ -198,8 +207,8 @@ class _Constructor:
         self.function = function
         self.args = args
 
-    @property
-    def __class__(self) -> Any:  # noqa: ANN401  # asked by the pickler, which checks it against the class to make
+    @property  # type: ignore[misc]  # one that can't be set
+    def __class__(self) -> Any:  # asked by the pickler, which checks it against the class to make
         return self.args[0] if self.function in _NEWOBJ else _Constructor
 
     def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., object], tuple[object, ...]]:
@@ -227,7 +236,7 @@ def make_empty(cls: type) -> object:
     return cls() if cls in _CONTAINERS else object.__new__(cls)
 
 
-def fill(obj: Any, state: Any, *, constructed: bool) -> None:  # noqa: ANN401
+def fill(obj: Any, state: Any, *, constructed: bool) -> None:
     """Give an object the state that its record holds.
 
     Args:
@@ -248,7 +257,7 @@ def fill(obj: Any, state: Any, *, constructed: bool) -> None:  # noqa: ANN401
         apply_state(obj, state)
 
 
-def _fill_constructed(obj: Any, filling: Any) -> None:  # noqa: ANN401
+def _fill_constructed(obj: Any, filling: Any) -> None:
     if filling is None:
         return
     state, list_items, dict_items, *setter = filling
@@ -336,14 +345,24 @@ def _reduce_zone(zone: zoneinfo.ZoneInfo) -> tuple[type[zoneinfo.ZoneInfo], tupl
     return zoneinfo.ZoneInfo, (zone.key,)
 
 
+def _reduce_enum(member: enum.Enum) -> tuple[type[enum.Enum], tuple[object]]:
+    # Which of several reductions the standard library uses depends on its version; one of them goes through getattr.
+    return type(member), (member._value_,)
+
+
 class _Dispatch(dict[type, Any]):
     """Our own reductions, then those of `copyreg`, as they are at the moment of the question."""
 
-    def __missing__(self, cls: type) -> Any:  # noqa: ANN401
+    def __missing__(self, cls: type) -> Any:
+        if issubclass(cls, enum.Enum) and cls.__reduce_ex__.__module__ == "enum":
+            return _reduce_enum
         return copyreg.dispatch_table[cls]
 
-    def get(self, cls: type, default: Any = None) -> Any:  # noqa: ANN401
-        return super().get(cls) or copyreg.dispatch_table.get(cls, default)
+    def get(self, cls: type, default: Any = None) -> Any:
+        try:
+            return self[cls]
+        except KeyError:
+            return default
 
 
 def _dispatch_table() -> Mapping[type, Any]:

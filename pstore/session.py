@@ -105,7 +105,9 @@ class Session:
     def wake(self, obj: object) -> None:
         """Make a touched object awake, and compare it at the commit."""
         if self.closed:
-            message = f"an object of {self._ghosts.real_class(obj).__qualname__} wasn't loaded before its store was closed"
+            message = (
+                f"an object of {self._ghosts.real_class(obj).__qualname__} wasn't loaded before its store was closed"
+            )
             raise StoreClosed(message)
         self._snapshot()
         key = self.identity.keys[id(obj)]
@@ -162,7 +164,9 @@ class Session:
         try:
             names = self.names.changes(self._content_of)
             drafts = self._changes.gather(self._compared())
-            changed = {key: drafts[key] for key in sorted(drafts) if drafts[key].differs(self._loader.baselines.get(key))}
+            changed = {
+                key: drafts[key] for key in sorted(drafts) if drafts[key].differs(self._loader.baselines.get(key))
+            }
             done = self._write(changed, names, note) if changed or names else Commit(self._allocator.head.revision)
         except BaseException:
             self._changes.withdraw()
@@ -265,7 +269,9 @@ class Session:
         both = self.names.conflicts(writer, names)
         if keys or both:
             what = ", ".join([*map(self._catalog.label, keys[:10]), *(f"the name {name!r}" for name in both[:10])])
-            message = f"another session has committed to {what} since this one began its transaction; roll back and try again"
+            message = (
+                f"another session has committed to {what} since this one began its transaction; roll back and try again"
+            )
             raise ConflictError(message, keys=keys, names=both)
 
     def _publish(self, drafts: dict[int, Draft], changed: dict[int, Draft], revision: int) -> None:

@@ -11,6 +11,8 @@ from pstore.session import Commit, Session
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from pstore.backends.base import Backend
     from pstore.pickle.policy import Policy
 
@@ -36,7 +38,7 @@ class Store(MutableMapping[str, Any]):
 
     # ------------------------------------------------------------- the mapping
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+    def __getitem__(self, name: str) -> Any:
         """Return the object under a name: the same one each time.
 
         Raises:
@@ -122,11 +124,13 @@ class Store(MutableMapping[str, Any]):
         finally:
             self._close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         """Return the store itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Commit, or roll back when there is an exception; close."""
         if kind is None:
             self.close()
@@ -149,7 +153,7 @@ class Store(MutableMapping[str, Any]):
         """Return the key of the record that an object has in this store, None where it has none (yet)."""
         return self._session.identity.key_of(obj)
 
-    def object_at(self, key: int) -> Any:  # noqa: ANN401
+    def object_at(self, key: int) -> Any:
         """Return the object whose record has this key.
 
         Raises:

@@ -71,9 +71,7 @@ HARMLESS: Final[dict[str, tuple[str, ...]]] = {
     "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
-    "ipaddress": (
-        *("IPv4Address", "IPv4Interface", "IPv4Network", "IPv6Address", "IPv6Interface", "IPv6Network"),
-    ),
+    "ipaddress": (*("IPv4Address", "IPv4Interface", "IPv4Network", "IPv6Address", "IPv6Interface", "IPv6Network"),),
     "pathlib": ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "pathlib._local": ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "re": ("_compile",),
@@ -120,7 +118,7 @@ class Policy:
 
         Raises:
             Refused: The name isn't allowed, or isn't that of a class or function defined in its module.
-            ImportError: The module was allowed but can't be imported.
+            ImportError: The module was allowed but can't be imported, or has no such name.
         """
         name = module, qualname
         if name in self._known:
@@ -184,7 +182,8 @@ def _defined(module: str, qualname: str, *, functions: bool) -> object:
     found: object = _import(module)
     for part in qualname.split("."):
         if not isinstance(found, (ModuleType, type)) or part not in vars(found):
-            raise Refused(module, qualname)
+            message = f"there is no {qualname} in {module} (any more)"
+            raise ImportError(message, name=module)
         found = vars(found)[part]
     if found in (Ellipsis, NotImplemented):
         return found

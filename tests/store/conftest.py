@@ -45,9 +45,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     place = Place(backend)
     yield place
     for store in place.opened:
-        if not store.closed:
-            store.rollback()
-            store.close()
+        store._close()
     backend.close()
 
 

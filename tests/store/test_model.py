@@ -19,6 +19,7 @@ KINDS = st.sampled_from(["plain", "person", "slotted", "list", "dict", "stack", 
 
 
 def new(kind: str, atom: Any) -> Any:
+    """A new node."""
     match kind:
         case "plain":
             return shop.Plain(children=[], atom=atom)
@@ -127,7 +128,9 @@ class StoreMachine(RuleBasedStateMachine):
         if picked := self.pick(owner):
             for parent in picked:
                 inner = children(parent)
-                inner.__setitem__(f"k{len(inner)}", new(kind, atom)) if isinstance(inner, dict) else inner.append(new(kind, atom))
+                inner.__setitem__(f"k{len(inner)}", new(kind, atom)) if isinstance(inner, dict) else inner.append(
+                    new(kind, atom)
+                )
 
     @rule(owner=st.integers(0, 50), at=st.integers(0, 5))
     def unlink(self, owner: int, at: int) -> None:

@@ -148,7 +148,9 @@ def test_immutable_values_are_not_promoted(place: Place) -> None:
         assert db["a"][0][4] is shop.Plain
 
 
-@pytest.mark.parametrize("value", [None, True, 3, 2.5, 1j, "t", b"b", (1, ("x",)), frozenset({1}), shop.Colour.BLUE, int, ...])
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 2.5, 1j, "t", b"b", (1, ("x",)), frozenset({1}), shop.Colour.BLUE, int, ...]
+)
 def test_atoms_stand_in_the_row_of_their_name(value: object, place: Place) -> None:
     """An atom under a name needs no record."""
     with place.open() as db:
@@ -185,9 +187,9 @@ def test_chain_of_constructed_objects(place: Place) -> None:
                 link = link.parts[1]
             assert link.parts == (0,)
     finally:
-        from pstore import declare  # noqa: PLC0415
+        from pstore import declare
 
-        declare._DECLARED.pop(("shop", "Reduced"))  # noqa: SLF001
+        declare._DECLARED.pop(("shop", "Reduced"))
 
 
 def test_constructor_that_takes_its_own_object_is_refused(place: Place) -> None:
@@ -198,7 +200,7 @@ def test_constructor_that_takes_its_own_object_is_refused(place: Place) -> None:
         db["one"], db["other"] = one, other
         db.commit()
         other.parts[0].append(one)
-        with pytest.raises(pstore.pickle.PicklingError, match="Reduced#.* constructor"):
+        with pytest.raises(pstore.pickle.PicklingError, match=r"Reduced#.* constructor"):
             db.commit()
         other.parts[0].clear()
         other.extra = one
