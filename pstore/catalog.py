@@ -7,7 +7,7 @@ neither objects nor where rows are kept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from pstore import rows
 from pstore.errors import ClassNotAllowed, CorruptRecord
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
     from pstore.backends.base import Row
     from pstore.pickle.policy import Policy
+
+
+#: Modules whose functions call other functions by name or run commands: allowing one is never the remedy.
+_MACHINERY: Final = frozenset(
+    {"_operator", "builtins", "functools", "importlib", "nt", "operator", "os", "posix", "subprocess", "sys", "types"}
+)
 
 
 class Catalog:
@@ -175,10 +181,17 @@ def refusal(module: str, qualname: str, *, where: str) -> ClassNotAllowed:
         where: What needs it.
     """
     name = f"{module}.{qualname}"
-    message = (
-        f"{where}: {name} isn't allowed in this store. If you trust it, declare the class with @pstore.persistent,"
-        f" or open the store with\n    allow=[{name!r}]"
-    )
+    if "<locals>" in qualname:
+        remedy = (
+            "It is defined within a function, so another process couldn't find it: move it to the top of its module."
+        )
+    elif module in _MACHINERY:
+        remedy = "It could make a store run anything. Leave what needs it out of the state (`__getstate__`)."
+    else:
+        remedy = (
+            f"If you trust it, declare the class with @pstore.persistent, or open the store with\n    allow=[{name!r}]"
+        )
+    message = f"{where}: {name} isn't allowed in this store. {remedy}"
     return ClassNotAllowed(message, module=module, qualname=qualname)
 
 

@@ -27,10 +27,15 @@ def persistent(cls: C) -> C:
         The same class, unchanged.
 
     Raises:
-        TypeError: The argument isn't a class, or is one that was defined within a function.
+        TypeError: The argument isn't a class, or is a builtin one, or one that was defined within a function.
     """
     if not isinstance(cls, type):
         message = f"@pstore.persistent declares a class, not {cls!r}"
+        raise TypeError(message)
+    if cls.__module__ == "builtins":
+        message = (
+            f"{cls.__qualname__} is a builtin type: its objects need no declaration, and a subclass can be declared"
+        )
         raise TypeError(message)
     if "<locals>" in cls.__qualname__:
         message = (

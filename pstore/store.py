@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pstore.session import Commit, Session
 
@@ -199,6 +199,11 @@ class Store(MutableMapping[str, Any]):
         """Return what kind of store this is, and whether it is open."""
         state = "closed " if self.closed else "read-only " if self.readonly else ""
         return f"<{state}pstore.Store on {self._backend!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a store isn't stored in itself or another, nor sent to another process."""
+        message = "cannot pickle a pstore.Store: keep what it was opened with, and open it again"
+        raise TypeError(message)
 
     def _close(self) -> None:
         self._session.close()

@@ -7,6 +7,7 @@ This module knows names, classes and functions; it knows nothing of records or s
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import sys
 from pickle import UnpicklingError
@@ -65,6 +66,11 @@ HARMLESS: Final[dict[str, tuple[str, ...]]] = {
     "builtins": (
         *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range"),
         *("set", "slice", "str", "tuple", "Ellipsis", "NotImplemented"),
+        *(
+            name
+            for name, value in vars(builtins).items()
+            if isinstance(value, type) and issubclass(value, BaseException)
+        ),
     ),
     "array": ("array", "_array_reconstructor"),
     "collections": ("ChainMap", "Counter", "OrderedDict", "UserDict", "UserList", "UserString", "defaultdict", "deque"),
@@ -76,7 +82,7 @@ HARMLESS: Final[dict[str, tuple[str, ...]]] = {
     "pathlib._local": ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "re": ("_compile",),
     "time": ("struct_time",),
-    "types": ("SimpleNamespace",),
+    "types": ("GenericAlias", "SimpleNamespace"),
     "uuid": ("SafeUUID", "UUID"),
     "zoneinfo": ("ZoneInfo",),
 }

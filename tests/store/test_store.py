@@ -218,6 +218,25 @@ def test_function_is_refused_unless_allowed(place: Place) -> None:
         db.rollback()
 
 
+def test_refusal_names_a_remedy_that_helps(place: Place) -> None:
+    """Allowing what could run anything, or what can't be found again, is never proposed."""
+
+    class Local:
+        pass
+
+    with place.open() as db:
+        for value, remedy in ((shop.Plain(f=[].append), "__getstate__"), ([Local()], "move it"), (Local(), "move it")):
+            db["x"] = value
+            with pytest.raises(pstore.pickle.PickleError, match=r"db\['x'\]") as caught:
+                db.commit()
+            assert "allow=" not in str(caught.value)
+            assert remedy in str(caught.value) or "local class" in str(caught.value)
+        del db["x"]
+    for cls in (Local, int, 3):
+        with pytest.raises(TypeError):
+            pstore.persistent(cls)  # type: ignore[arg-type]
+
+
 def test_stored_class_that_is_not_allowed_here(place: Place) -> None:
     """A store is read with less allowed: the object is refused when it is touched, its neighbours load, and it stays."""
     with place.open() as db:
