@@ -238,6 +238,19 @@ class TestIds:
             engine.loads(data, persistent_load=lambda pid, got=got: (got.append(pid), f"for {pid}")[1])
             assert got == ["inner", ("outer", "for inner")]
 
+    def test_ids_without_end(self, engine: Engine) -> None:
+        """An id that contains what has an id, and so on for ever, is an error and doesn't fill the memory."""
+        calls = [0]
+
+        def hook(obj: Any) -> Any:
+            calls[0] += 1
+            assert calls[0] < 100_000, "asked for ever"
+            return ("id of a str", len(obj)) if type(obj) is str else None
+
+        for protocol in BINARY:
+            with pytest.raises((RecursionError, pickle.PicklingError)):
+                engine.dumps("text", protocol, persistent_id=hook)
+
     def test_id_that_is_the_object(self, engine: Engine) -> None:
         """An object may be its own id: it is written once, and handed to `persistent_load`."""
         for protocol in BINARY:
