@@ -100,6 +100,10 @@ class Backend(ABC):
     def close(self) -> None:
         """Release everything; open transactions are rolled back. Calling it again does nothing."""
 
+    def __str__(self) -> str:
+        """Return what a person knows the store by: its path, or its URL without secrets."""
+        return f"{self.scheme}:"
+
     def compact(self) -> None:
         """Give space that deleted rows have left back to the system, as far as the engine can. Does nothing by default."""
 

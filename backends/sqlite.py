@@ -102,6 +102,9 @@ class SqliteBackend(Backend):
             self.close()
             raise
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def begin(self, *, write: bool = False) -> SqliteTransaction:
         """Begin a transaction; see `Backend.begin`."""
         if write and self.readonly:

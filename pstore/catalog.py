@@ -90,7 +90,7 @@ class Catalog:
         try:
             found = self._policy.find(name.module, name.qualname)
         except Refused as error:
-            raise refusal(error.module, error.qualname, where="the store holds objects of a class") from None
+            raise refusal(error.module, error.qualname) from None
         if not isinstance(found, type):
             message = f"{name} was stored as a class but is {found!r}"
             raise CorruptRecord(message, key=make_key(code, 0))
@@ -109,7 +109,7 @@ class Catalog:
         except KeyError:
             pass
         if not self._policy.permits(cls):
-            raise refusal(cls.__module__, cls.__qualname__, where="an object of it")
+            raise refusal(cls.__module__, cls.__qualname__)
         name = ClassName(cls.__module__, cls.__qualname__)
         code = self._codes.get((name.module, name.qualname))
         if code is None:
@@ -157,7 +157,7 @@ class Catalog:
         try:
             return self._policy.find(module, qualname)
         except Refused:
-            raise refusal(module, qualname, where="a record names what it needs") from None
+            raise refusal(module, qualname) from None
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it: `Person#12`, or `class shop.Person`."""
@@ -172,13 +172,13 @@ class Catalog:
         self._codes[name.module, name.qualname] = code
 
 
-def refusal(module: str, qualname: str, *, where: str) -> ClassNotAllowed:
+def refusal(module: str, qualname: str, *, where: str | None = None) -> ClassNotAllowed:
     """Return the error for a class or function that isn't allowed, with the line to paste.
 
     Args:
         module: Its module.
         qualname: Its qualified name.
-        where: What needs it.
+        where: The path to what needs it, where there is one.
     """
     name = f"{module}.{qualname}"
     if "<locals>" in qualname:
@@ -191,7 +191,8 @@ def refusal(module: str, qualname: str, *, where: str) -> ClassNotAllowed:
         remedy = (
             f"If you trust it, declare the class with @pstore.persistent, or open the store with\n    allow=[{name!r}]"
         )
-    message = f"{where}: {name} isn't allowed in this store. {remedy}"
+    prefix = f"{where}: " if where else ""
+    message = f"{prefix}{name} isn't allowed in this store. {remedy}"
     return ClassNotAllowed(message, module=module, qualname=qualname)
 
 

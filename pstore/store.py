@@ -196,9 +196,9 @@ class Store(MutableMapping[str, Any]):
         return {**self._backend.stats(), "revision": self.revision, "loads": self._session.loads}
 
     def __repr__(self) -> str:
-        """Return what kind of store this is, and whether it is open."""
+        """Return where the store is, and whether it is open."""
         state = "closed " if self.closed else "read-only " if self.readonly else ""
-        return f"<{state}pstore.Store on {self._backend!r}>"
+        return f"<{state}pstore.Store on {self._backend}>"
 
     def __reduce__(self) -> NoReturn:
         """Refuse: a store isn't stored in itself or another, nor sent to another process."""
