@@ -8,7 +8,7 @@ import pickle
 import pickletools
 import sys
 import types
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -720,8 +720,6 @@ class TestTables:
 
 class TestReduceValue:
     """`pstore.pickle.reduce_value` and `apply_state`, the two halves for those who store state themselves."""
-
-    LIKE: ClassVar = [name for name in ZOO if name.startswith(("plain", "slot", "state", "new", "reduc", "named", "data"))]
 
     @pytest.mark.parametrize("name", ["plain", "slotted_with_dict", "states", "new_args", "dataclasses", "named_tuples"])
     @pytest.mark.parametrize("protocol", NEW)
