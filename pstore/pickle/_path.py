@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .reduction import Reduction
-
-__all__ = ["Open", "describe"]
+__all__ = ["ITEM", "STATE", "Open", "describe"]
 
 _ENDS = 12  # steps shown at either end of a long path
 _TEXT = 40  # characters shown of a dict key
 _PLAIN = (str, bytes, int, float, bool, complex, type(None))
+
+
+#: Steps that are looked for in the object: to an attribute, its state being a dict; to an item of a list or a value of a
+#: dict that is rebuilt by a call.
+STATE = "state"
+ITEM = "item"
 
 
 class Open(NamedTuple):
@@ -25,12 +29,11 @@ class Open(NamedTuple):
 
     Attributes:
         obj: The object.
-        reduction: What it was reduced to; None for one that was written as it is.
-        step: Fixed text for whatever is reached through it, where no search would find that.
+        step: How its part that is being written is reached: `STATE`, `ITEM`, or the text itself; None to look for the
+            part in a builtin container.
     """
 
     obj: Any
-    reduction: Reduction | None = None
     step: str | None = None
 
 
@@ -44,8 +47,6 @@ def describe(chain: Sequence[Open], leaf: Any) -> str:
     Returns:
         The path; the middle of a long one is left out.
     """
-    if not chain:
-        return "root"
     if len(chain) <= 2 * _ENDS:
         return "root" + _steps(chain, leaf)
     left_out = len(chain) - 2 * _ENDS
@@ -55,23 +56,21 @@ def describe(chain: Sequence[Open], leaf: Any) -> str:
 
 def _steps(chain: Sequence[Open], leaf: Any) -> str:
     text = ""
-    owner: Open | None = None  # the instance whose state the next element of the chain is
-    for index, place in enumerate(chain):
+    in_state = False  # is the next object of the chain a state?
+    for index, (obj, step) in enumerate(chain):
         child = chain[index + 1].obj if index + 1 < len(chain) else leaf
-        if place.step is not None:
-            text += place.step
-            owner = None
-        elif owner is not None and type(place.obj) is dict:
-            text += _attribute(place.obj, child)
-            owner = None
-        elif owner is not None and type(place.obj) is tuple and type(child) is dict:
+        if step == STATE:
+            in_state = type(child) in (dict, tuple)
+            if not in_state:
+                text += ".__getstate__()"
+        elif in_state and type(obj) is tuple and type(child) is dict:
             pass  # the pair (dict, slots): the step follows from the dict
-        elif place.reduction is None:
-            text += _item(place.obj, child)
-        elif child is place.reduction.state and type(child) in (dict, tuple):
-            owner = place
+        elif in_state and type(obj) is dict:
+            text += _attribute(obj, child)
+            in_state = False
         else:
-            text += _part(place.obj, place.reduction, child)
+            in_state = False
+            text += _item(obj, child) if step is None or step == ITEM else step
     return text
 
 
@@ -83,9 +82,11 @@ def _attribute(state: dict[Any, Any], child: Any) -> str:
 
 
 def _item(obj: Any, child: Any) -> str:
-    """Return the step from a builtin container to something in it."""
-    if isinstance(obj, (list, tuple)):
-        return f"[{_index(tuple.__iter__(obj) if isinstance(obj, tuple) else list.__iter__(obj), child)}]"
+    """Return the step from a container to something in it."""
+    if isinstance(obj, list):
+        return f"[{_index(list.__iter__(obj), child)}]"
+    if isinstance(obj, tuple):
+        return f"[{_index(tuple.__iter__(obj), child)}]"
     if isinstance(obj, dict):
         for key, value in dict.items(obj):
             if value is child:
@@ -93,26 +94,7 @@ def _item(obj: Any, child: Any) -> str:
         return f".keys()[{_index(dict.keys(obj), child)}]"
     if isinstance(obj, (set, frozenset)):
         return "{...}"
-    return ".<...>"
-
-
-def _part(obj: Any, reduction: Reduction, child: Any) -> str:
-    """Return the step from an instance to a part of its reduction."""
-    if child is reduction.function:
-        return ".__reduce__()[0]"
-    if child is reduction.arguments:
-        return ".__reduce__()[1]"
-    if child is reduction.state:
-        return ".__getstate__()"
-    if child is reduction.setter:
-        return ".__reduce__()[5]"
-    if reduction.items is not None and isinstance(obj, list) and any(child is item for item in list.__iter__(obj)):
-        return _item(obj, child)
-    if reduction.pairs is not None and isinstance(obj, dict):
-        return _item(obj, child)
-    if reduction.items is not None or reduction.pairs is not None:
-        return "[...]"
-    return ".__reduce__()[1]"  # a class and its arguments, written apart
+    return "[...]"
 
 
 def _index(items: Iterable[Any], child: Any) -> str:

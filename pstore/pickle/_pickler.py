@@ -1,8 +1,9 @@
 """The reference pickler: what each object is written as. The bytes that it gives are the definition for both engines.
 
 It must never know how a stream is read. Not recursive: a `save_x` writes an object that has no parts, and returns None;
-for one that has parts it returns an iterator (most are generators) that yields each part at the moment when it is to be
-written. `Pickler._save` keeps the iterators that aren't finished on a list.
+for one that has parts it writes what comes before them, and returns an iterator over the parts and what is to be done
+after them (bytes to write, or a function to call). Where something stands between the parts, the iterator is a generator
+that writes it. `Pickler._save` keeps what isn't finished on a list.
 
 The bytes are those of the standard library's C pickler, which differs from its Python one where a list, dict or set
 has more than 1000 items, or exactly that many; and of a PickleBuffer written in band, and of an object that is reached
@@ -13,14 +14,15 @@ from __future__ import annotations
 
 import codecs
 import copyreg
-import functools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain, islice, repeat
 from pickle import DEFAULT_PROTOCOL, PickleBuffer
 from struct import Struct
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, GeneratorType
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from . import _canonical, _path
@@ -29,11 +31,11 @@ from ._errors import PicklingError, Unpicklable, UnpicklableOverflow, Unpicklabl
 from ._names import Place, extension_code, locate, to_python2
 from .reduction import (
     MISSING,
-    Reduction,
+    Reduced,
     check_reduction,
     old_style_arguments,
     old_style_state,
-    reduce_value,
+    reduce_plainly,
     registered,
 )
 
@@ -43,6 +45,11 @@ HIGHEST_PROTOCOL = 5
 
 #: The parts of an object, in the order in which they are to be written.
 Parts: TypeAlias = Iterator[Any]
+#: What comes after them: bytes to write, or a function of the pickler and the object, which may open further parts.
+Closing: TypeAlias = "bytes | Callable[[Pickler, Any], Opened | None]"
+Opened: TypeAlias = "tuple[Parts, Closing]"
+#: State, items, pairs and setter of a reduction: what an object is filled with once it is made.
+Filling: TypeAlias = "tuple[Any, Iterator[Any] | None, Iterator[Any] | None, Callable[[Any, Any], Any] | None]"
 Hook: TypeAlias = Callable[[Any], Any]
 
 # How protocols 0 to 3 write a name in a class: from Python 3.13 on the standard module writes the whole path at once,
@@ -51,6 +58,8 @@ _OLD_NESTING = sys.version_info < (3, 13)
 
 _BATCH = 1000  # items between two APPENDS, SETITEMS or ADDITEMS
 _FRAME_TARGET = 64 * 1024  # a frame is closed before the first object that begins behind so many bytes
+_MOST_OPEN = 1000  # so often an object may be begun before it is first finished
+_IDS_IN_IDS = 1000  # an object's id may contain an object that has an id, and so on; but not for ever
 _FRAME_LEAST = 4  # fewer bytes than this aren't worth a frame
 
 _pack_u1 = Struct("<B").pack
@@ -63,9 +72,14 @@ _pack_double = Struct(">d").pack
 _SMALL_INTS = [op.BININT1 + _pack_u1(value) for value in range(256)]
 _SMALL_GETS = [op.BINGET + _pack_u1(index) for index in range(256)]
 _SMALL_PUTS = [op.BINPUT + _pack_u1(index) for index in range(256)]
+_NEW = op.EMPTY_TUPLE + op.NEWOBJ
 _TUPLES = (b"", op.TUPLE1, op.TUPLE2, op.TUPLE3)
 # What the codec "raw-unicode-escape" leaves alone and a line of text can't hold (the last is the end of a file on DOS).
 _UNSAFE = re.compile("[\\\\\0\n\r\x1a]")
+
+
+_NO_FILLING: Filling = (None, None, None, None)
+_newobj = copyreg.__newobj__  # type: ignore[attr-defined]  # missing in the stubs
 
 
 class Writable(Protocol):
@@ -122,6 +136,7 @@ class Pickler:
     reducer_override: Callable[[Any], Any]
 
     _busy = False
+    _limit = _FRAME_TARGET
 
     def __init__(
         self,
@@ -170,14 +185,17 @@ class Pickler:
         if global_persistent_id is not None:
             self.global_persistent_id = global_persistent_id  # type: ignore[method-assign]
         self._buffer_callback = buffer_callback
-        self._memo: dict[int, tuple[int, Any]] = {}
+        self._memo: dict[int, int] = {}
+        self._kept: list[Any] = []  # the objects in the memo: their ids must stay theirs
         self._strings: dict[str, int] = {}  # canonical only: the memo by value
         self._out = bytearray()  # what isn't handed to the file yet: the current frame
         self._framing = False
         self._sink: Callable[[bytes], object] = _nowhere
+        self._open_ids = 0
         self._ask_inst: Hook | None = None
         self._ask_global: Hook | None = None
         self._override: Hook = MISSING
+        self._hookless = True  # nobody is asked for the id of every object
 
     # ------------------------------------------------------------------------------------------------------- interface
 
@@ -220,12 +238,13 @@ class Pickler:
         """
         self._check_idle()
         self._memo.clear()
+        self._kept.clear()
         self._strings.clear()
 
     @property
     def memo(self) -> dict[int, tuple[int, Any]]:
-        """What was written: ``{id(obj): (index, obj)}``. May be replaced, but not while the pickler is writing."""
-        return self._memo
+        """What was written: ``{id(obj): (index, obj)}``, a copy. May be set, but not while the pickler is writing."""
+        return {id(obj): (self._memo[id(obj)], obj) for obj in self._kept}
 
     @memo.setter
     def memo(self, value: Mapping[int, tuple[int, Any]]) -> None:
@@ -233,18 +252,18 @@ class Pickler:
         if not isinstance(value, Mapping):
             message = f"memo must be a mapping, not {type(value).__name__}"
             raise TypeError(message)
-        memo = {}
-        for key, entry in value.items():
+        for entry in value.values():
             if not isinstance(entry, tuple) or len(entry) != 2 or not isinstance(entry[0], int):
                 message = "memo must map id(obj) to (index, obj)"
                 raise TypeError(message)
-            memo[key] = entry
-        self._memo = memo
-        self._strings = {obj: index for index, obj in memo.values() if type(obj) is str} if self.canonical else {}
+        entries = sorted(value.values(), key=lambda entry: entry[0])
+        self._memo = {id(obj): index for index, obj in entries}
+        self._kept = [obj for _, obj in entries]
+        self._strings = {obj: index for index, obj in entries if type(obj) is str} if self.canonical else {}
 
     def memoized(self) -> list[Any]:
         """Return the objects in the memo, in the order of their indices."""
-        return [obj for _, obj in sorted(self._memo.values(), key=lambda entry: entry[0])]
+        return list(self._kept)
 
     def persistent_id(self, obj: Any) -> Any:
         """Return the persistent id under which an object is stored elsewhere, or None. To be overridden."""
@@ -286,9 +305,11 @@ class Pickler:
                 if self.proto >= 4:
                     self._flush()
                     self._framing = True
+            self._open_ids = 0
             self._ask_inst = self._hook("inst_persistent_id")
             self._ask_global = self._hook("global_persistent_id")
             self._override = getattr(self, "reducer_override", MISSING)
+            self._hookless = self._hook("persistent_id") is None
             self._save(obj)
             out += op.STOP
             self._flush()
@@ -321,74 +342,78 @@ class Pickler:
     def _save(self, root: Any) -> None:
         """Write an object and all that it reaches."""
         out = self._out
+        limit = self._limit
         memo = self._memo
         atoms = self.canonical_atoms if self.canonical else self.atoms
         containers = self.containers
         ask = self._hook("persistent_id")
         table = self.persistent_ids
-        unfinished: list[tuple[Any, Parts]] = []
+        # Three entries for each object that is begun and not finished: itself, its iterator, what comes after that.
+        unfinished: list[Any] = []
+        watched = 3 * _MOST_OPEN
         owner: Any = None
         parts: Parts = iter((root,))
+        closing: Closing = b""
         part: Any = None
         try:
             while True:
                 for part in parts:
-                    if len(out) >= _FRAME_TARGET:
+                    if len(out) >= limit:
                         self._flush()
+                        if len(unfinished) > watched:  # once in 64 KiB is often enough
+                            _check_endless(unfinished, fast=self.fast)
+                            watched = 2 * len(unfinished)
+                    opened: Opened | None
                     if ask is not None and (pid := ask(part)) is not None:
                         opened = self.save_pers(pid)
-                        if opened is None:
-                            continue
-                        unfinished.append((owner, parts))
-                        owner, parts = _path.Open(part, step=".<persistent id>"), opened
-                        break
-                    save = atoms.get(type(part))
-                    if save is None:
-                        key = id(part)
-                        if table is not None and (pid := table.get(key)) is not None:
-                            opened = self.save_pers(pid)
-                            if opened is None:
-                                continue
-                            unfinished.append((owner, parts))
-                            owner, parts = _path.Open(part, step=".<persistent id>"), opened
-                            break
-                        if key in memo:
-                            self._get(memo[key][0])
-                            continue
-                        save = containers.get(type(part))
-                        if save is None:
-                            opened = self.save_other(part)
-                        else:
-                            opened = save(self, part)
-                    else:
+                    elif (save := atoms.get(type(part))) is not None:
                         opened = save(self, part)
+                    elif table is not None and (pid := table.get(id(part))) is not None:
+                        opened = self.save_pers(pid)
+                    elif (index := memo.get(id(part))) is not None:
+                        self._get(index)
+                        continue
+                    elif (save := containers.get(type(part))) is not None:
+                        opened = save(self, part)
+                    else:
+                        opened = self.save_other(part)
                     if opened is not None:
-                        unfinished.append((owner, parts))
-                        owner, parts = part, opened
-                        if self.fast:
-                            _check_cycle(unfinished, owner)
+                        unfinished += (owner, parts, closing)
+                        owner = part
+                        parts, closing = opened
                         break
                 else:
+                    if type(closing) is bytes:
+                        out += closing
+                    elif (opened := closing(self, owner)) is not None:
+                        parts, closing = opened
+                        continue
                     if not unfinished:
                         return
-                    owner, parts = unfinished.pop()
-        except Unpicklable as error:
-            if error.path is None:
-                error.locate(_where(unfinished, owner, parts, part))
-            raise
-        except Exception as error:
-            if hasattr(error, "add_note"):  # Python 3.11
-                error.add_note(f"while pickling {_where(unfinished, owner, parts, part)}")
+                    closing = unfinished.pop()
+                    parts = unfinished.pop()
+                    owner = unfinished.pop()
+        except BaseException as error:
+            unfinished += (owner, parts, closing)
+            self._tell(error, unfinished[3:], part)
             raise
 
-    def _open(self, obj: Any) -> Parts | None:
+    def _tell(self, error: BaseException, unfinished: list[Any], part: Any) -> None:
+        """Tell in an exception where in the object it came up."""
+        if isinstance(error, Unpicklable):
+            if error.path is None:
+                error.locate(_where(unfinished, part))
+        elif isinstance(error, Exception) and hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"while pickling {_where(unfinished, part)}")
+
+    def _open(self, obj: Any) -> Opened | None:
         """Write an object without asking any hook for an id for it."""
         save = (self.canonical_atoms if self.canonical else self.atoms).get(type(obj))
         if save is not None:
             return save(self, obj)
-        entry = self._memo.get(id(obj))
-        if entry is not None:
-            self._get(entry[0])
+        index = self._memo.get(id(obj))
+        if index is not None:
+            self._get(index)
             return None
         save = self.containers.get(type(obj))
         if save is not None:
@@ -402,7 +427,8 @@ class Pickler:
             return
         memo = self._memo
         index = len(memo)
-        memo[id(obj)] = index, obj
+        memo[id(obj)] = index
+        self._kept.append(obj)
         if self.proto >= 4:
             self._out += op.MEMOIZE
         elif not self.bin:
@@ -422,7 +448,7 @@ class Pickler:
 
     # -------------------------------------------------------------------------------------------------- persistent ids
 
-    def save_pers(self, pid: Any) -> Parts | None:
+    def save_pers(self, pid: Any) -> Opened | None:
         """Write a persistent id in place of an object."""
         if not self.bin:
             if type(pid) is not str or not pid.isascii() or not pid.isprintable():
@@ -434,11 +460,23 @@ class Pickler:
         if opened is None:
             self._out += op.BINPERSID
             return None
-        return self._then(opened, op.BINPERSID)
+        self._open_ids += 1
+        if self._open_ids > _IDS_IN_IDS:
+            raise Unpicklable(f"persistent ids contain what has a persistent id, {_IDS_IN_IDS} deep and on")
+        return self._id_parts(pid, *opened), op.BINPERSID
 
-    def _then(self, parts: Parts, opcode: bytes) -> Parts:
-        yield from parts
-        self._out += opcode
+    def _id_parts(self, pid: Any, parts: Parts, closing: Closing) -> Parts:
+        step = ".<persistent id>"  # noqa: F841  # read by _where
+        while True:
+            yield from parts
+            if type(closing) is bytes:
+                self._out += closing
+                break
+            opened = closing(self, pid)
+            if opened is None:
+                break
+            parts, closing = opened
+        self._open_ids -= 1
 
     # ----------------------------------------------------------------------------------------------------------- atoms
 
@@ -482,9 +520,9 @@ class Pickler:
             self._out += op.FLOAT + repr(obj).encode("ascii") + b"\n"
 
     def save_str(self, obj: str) -> None:
-        entry = self._memo.get(id(obj))
-        if entry is not None:
-            self._get(entry[0])
+        index = self._memo.get(id(obj))
+        if index is not None:
+            self._get(index)
             return
         self._write_str(obj)
         self._memoize(obj)
@@ -515,19 +553,19 @@ class Pickler:
         else:
             raise UnpicklableOverflow("a string of more than 4 GiB needs protocol 4 or higher")
 
-    def save_bytes(self, obj: bytes) -> Parts | None:
-        entry = self._memo.get(id(obj))
-        if entry is not None:
-            self._get(entry[0])
+    def save_bytes(self, obj: bytes) -> Opened | None:
+        index = self._memo.get(id(obj))
+        if index is not None:
+            self._get(index)
             return None
         if self.proto >= 3:
             self._write_bytes(obj)
             self._memoize(obj)
             return None
         if not obj:
-            return self._save_reduced(obj, Reduction(bytes, ()))
+            return self._save_call(obj, bytes)
         # Python 2 reads this as a str of these bytes, Python 3 as bytes.
-        return self._save_reduced(obj, Reduction(codecs.encode, (obj.decode("latin-1"), "latin1")))
+        return self._save_call(obj, codecs.encode, obj.decode("latin-1"), "latin1")
 
     def _write_bytes(self, obj: bytes) -> None:
         size = len(obj)
@@ -540,9 +578,9 @@ class Pickler:
         else:
             raise UnpicklableOverflow("bytes of more than 4 GiB need protocol 4 or higher")
 
-    def save_bytearray(self, obj: bytearray) -> Parts | None:
+    def save_bytearray(self, obj: bytearray) -> Opened | None:
         if self.proto < 5:
-            return self._save_reduced(obj, Reduction(bytearray, (bytes(obj),) if obj else ()))
+            return self._save_call(obj, bytearray, *((bytes(obj),) if obj else ()))
         self._write_large(op.BYTEARRAY8 + _pack_u8(len(obj)), bytes(obj))
         self._memoize(obj)
         return None
@@ -566,36 +604,25 @@ class Pickler:
 
     # ------------------------------------------------------------------------------------------------------ containers
 
-    def save_tuple(self, obj: tuple[Any, ...]) -> Parts | None:
-        if obj:
-            return self._tuple_parts(obj)
-        self._out += op.EMPTY_TUPLE if self.bin else op.MARK + op.TUPLE
-        return None
-
-    def _tuple_parts(self, obj: tuple[Any, ...]) -> Parts:
-        size = len(obj)
-        short = size <= 3 and self.proto >= 2
-        if not short:
+    def save_tuple(self, obj: tuple[Any, ...]) -> Opened | None:
+        if not obj:
+            self._out += op.EMPTY_TUPLE if self.bin else op.MARK + op.TUPLE
+            return None
+        if len(obj) > 3 or self.proto < 2:
             self._out += op.MARK
-        yield from obj
-        entry = self._memo.get(id(obj))
-        if entry is None:
-            self._out += _TUPLES[size] if short else op.TUPLE
-            self._memoize(obj)
-            return
-        # The tuple was written as a part of itself: it has been built by now, so the parts on the stack are dropped.
-        if short:
-            self._out += op.POP * size
-        elif self.bin:
-            self._out += op.POP_MARK
-        else:
-            self._out += op.POP * (size + 1)
-        self._get(entry[0])
+        return iter(obj), _close_tuple
 
-    def save_list(self, obj: list[Any]) -> Parts | None:
+    def save_list(self, obj: list[Any]) -> Opened | None:
         self._out += op.EMPTY_LIST if self.bin else op.MARK + op.LIST
         self._memoize(obj)
-        return self._list_parts(obj) if obj else None
+        if not obj:
+            return None
+        if len(obj) == 1 and self.bin:
+            return repeat(obj[0], 1), op.APPEND
+        if len(obj) <= _BATCH and self.bin:
+            self._out += op.MARK
+            return iter(obj), op.APPENDS
+        return self._list_parts(obj), b""
 
     def _list_parts(self, obj: list[Any]) -> Parts:
         out = self._out
@@ -603,10 +630,6 @@ class Pickler:
             for item in obj:
                 yield item
                 out += op.APPEND
-            return
-        if len(obj) == 1:
-            yield obj[0]
-            out += op.APPEND
             return
         items = iter(obj)
         while True:
@@ -616,33 +639,43 @@ class Pickler:
             if not items.__length_hint__():
                 return
 
-    def save_dict(self, obj: dict[Any, Any]) -> Parts | None:
+    def save_dict(self, obj: dict[Any, Any]) -> Opened | None:
         self._out += op.EMPTY_DICT if self.bin else op.MARK + op.DICT
         self._memoize(obj)
-        return self._dict_parts(obj) if obj else None
+        if not obj:
+            return None
+        if len(obj) >= _BATCH or not self.bin:
+            return self._dict_parts(obj), b""
+        if len(obj) == 1:
+            return chain.from_iterable(obj.items()), op.SETITEM
+        self._out += op.MARK
+        return chain.from_iterable(obj.items()), op.SETITEMS
 
     def _dict_parts(self, obj: dict[Any, Any]) -> Parts:
         out = self._out
-        if not self.bin or len(obj) == 1:
-            for key, value in obj.items():
-                yield key
-                yield value
+        if not self.bin:
+            for pair in obj.items():
+                yield from pair
                 out += op.SETITEM
             return
         pairs = iter(obj.items())
         for _ in range(len(obj) // _BATCH + 1):  # behind a last batch that is full stands an empty one
             out += op.MARK
-            for key, value in islice(pairs, _BATCH):
-                yield key
-                yield value
+            for pair in islice(pairs, _BATCH):
+                yield from pair
             out += op.SETITEMS
 
-    def save_set(self, obj: set[Any]) -> Parts | None:
+    def save_set(self, obj: set[Any]) -> Opened | None:
         if self.proto < 4:
-            return self._save_reduced(obj, Reduction(set, (self._elements(obj),)))
+            return self._save_call(obj, set, self._elements(obj))
         self._out += op.EMPTY_SET
         self._memoize(obj)
-        return self._set_parts(obj) if obj else None
+        if not obj:
+            return None
+        if len(obj) >= _BATCH:
+            return self._set_parts(obj), b""
+        self._out += op.MARK
+        return iter(self._elements(obj) if self.canonical else obj), op.ADDITEMS
 
     def _set_parts(self, obj: set[Any]) -> Parts:
         out = self._out
@@ -652,28 +685,21 @@ class Pickler:
             yield from islice(elements, _BATCH)
             out += op.ADDITEMS
 
-    def save_frozenset(self, obj: frozenset[Any]) -> Parts:
+    def save_frozenset(self, obj: frozenset[Any]) -> Opened | None:
         if self.proto < 4:
-            return self._save_reduced(obj, Reduction(frozenset, (self._elements(obj),)))
-        return self._frozenset_parts(obj)
-
-    def _frozenset_parts(self, obj: frozenset[Any]) -> Parts:
+            return self._save_call(obj, frozenset, self._elements(obj))
         self._out += op.MARK
-        yield from self._elements(obj) if self.canonical else obj
-        entry = self._memo.get(id(obj))
-        if entry is None:
-            self._out += op.FROZENSET
-            self._memoize(obj)
-        else:  # as in _tuple_parts
-            self._out += op.POP_MARK
-            self._get(entry[0])
+        return iter(self._elements(obj) if self.canonical else obj), _close_frozenset
 
     def _elements(self, obj: set[Any] | frozenset[Any]) -> list[Any]:
-        return _canonical.ordered(obj, self) if self.canonical else list(obj)
+        if not self.canonical:
+            return list(obj)
+        keys = _Keys(self, _canonical.LEVELS, [1000 + 16 * len(obj)])
+        return keys._elements(obj)
 
     # --------------------------------------------------------------------------------- classes, functions and instances
 
-    def save_other(self, obj: Any, ask: bool = True) -> Parts | None:
+    def save_other(self, obj: Any, *, ask: bool = True) -> Opened | None:
         """Write what has no exact type of its own: classes, functions and instances."""
         cls = type(obj)
         by_name = cls is type or cls is FunctionType
@@ -689,7 +715,7 @@ class Pickler:
         if self._override is not MISSING:
             value = self._override(obj)
             if value is not NotImplemented:
-                return self._save_value(obj, check_reduction(value))
+                return self._save_reduced(obj, check_reduction(value))
         if by_name:
             return self.save_type(obj) if cls is type else self.save_global(obj)
         table = getattr(self, "dispatch_table", copyreg.dispatch_table)
@@ -698,24 +724,43 @@ class Pickler:
         if self.proto < 2 and hasattr(cls, "__getinitargs__") and registered(table, cls) is MISSING:
             arguments = old_style_arguments(obj)
             if arguments is not None:
-                return self._save_old_style(obj, arguments)
-        return self._save_value(obj, reduce_value(obj, self.proto, table))
+                return self._old_style_parts(obj, arguments), _close_old_style
+        return self._save_reduced(obj, reduce_plainly(obj, self.proto, table))
 
-    def _save_value(self, obj: Any, value: str | Reduction) -> Parts | None:
-        if isinstance(value, str):
-            return self.save_global(obj, value)
-        return self._save_reduced(obj, value)
+    def _save_call(self, obj: Any, function: Callable[..., Any], *arguments: Any) -> Opened:
+        """Write an object as the result of a call."""
+        return self._call_parts(obj, function, arguments), partial(_close_call, _NO_FILLING)
 
-    def save_type(self, obj: type) -> Parts | None:
+    def _save_reduced(self, obj: Any, reduced: Reduced) -> Opened | None:
+        if isinstance(reduced, str):
+            return self.save_global(obj, reduced)
+        function, arguments, state, items, pairs, setter = reduced
+        bare = items is None and pairs is None and setter is None
+        if function is not _newobj or len(arguments) != 1 or self.proto < 2 or not bare:
+            return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
+        # Most objects: no arguments but the class, nothing behind them but a state. A class that has been written
+        # already, and that no hook is asked for, needs no generator.
+        cls = _class_of_newobj(obj, arguments)
+        index = self._memo.get(id(cls))
+        if index is None or not self._hookless or (self.persistent_ids is not None and id(cls) in self.persistent_ids):
+            return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
+        self._get(index)
+        if len(self._out) >= self._limit:
+            self._flush()
+        self._out += _NEW
+        self._memoize(obj)
+        return None if state is None else (repeat(state, 1), op.BUILD)
+
+    def save_type(self, obj: type) -> Opened | None:
         if obj is type(None):
-            return self._save_reduced(obj, Reduction(type, (None,)))
+            return self._save_call(obj, type, None)
         if obj is type(NotImplemented):
-            return self._save_reduced(obj, Reduction(type, (NotImplemented,)))
+            return self._save_call(obj, type, NotImplemented)
         if obj is type(...):
-            return self._save_reduced(obj, Reduction(type, (...,)))
+            return self._save_call(obj, type, ...)
         return self.save_global(obj)
 
-    def save_global(self, obj: Any, name: str | None = None) -> Parts | None:
+    def save_global(self, obj: Any, name: str | None = None) -> Opened | None:
         """Write an object by the name under which its module holds it."""
         if self._ask_global is not None and (pid := self._ask_global(obj)) is not None:
             return self.save_pers(pid)
@@ -730,11 +775,11 @@ class Pickler:
             return None
         last = place.name.rpartition(".")[2]
         if self.proto >= 4:
-            return self._global_parts(obj, place.module, last if place.top_level else place.name)
+            return self._global_parts(obj, place.module, last if place.top_level else place.name), b""
         if not place.top_level:
             if _OLD_NESTING and getattr(place.parent, "__qualname__", None) == place.name.rpartition(".")[0]:
-                return self._attribute_parts(obj, place.parent, last)
-            return self._path_parts(obj, place)
+                return self._attribute_parts(obj, place.parent, last), b""
+            return self._path_parts(obj, place), b""
         self._write_global(place.module, last)
         self._memoize(obj)
         return None
@@ -775,120 +820,126 @@ class Pickler:
                 f"can't pickle global identifier '{module}.{name}' using pickle protocol {self.proto}"
             ) from error
 
-    def _save_reduced(self, obj: Any, reduction: Reduction) -> Parts:
-        """Write a reduction. A generator; `_where` reads its local variables."""
+    def _call_parts(self, obj: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Parts:
+        """Write the call that makes an object. `_where` reads the local variable `step`."""
         out = self._out
-        function, arguments, state, items, pairs, setter = reduction
         name = getattr(function, "__name__", None) if self.proto >= 2 else None
+        step = ".__class__"
         if name == "__newobj__":
-            cls = _class_of_newobj(obj, arguments)
-            yield cls
+            yield _class_of_newobj(obj, arguments)
+            step = ".__reduce__()[1]"
             yield arguments[1:]
             out += op.NEWOBJ
         elif name == "__newobj_ex__":
             cls, positional, keywords = _parts_of_newobj_ex(obj, arguments)
             if self.proto >= 4:
                 yield cls
+                step = ".__reduce__()[1][1]"
                 yield positional
+                step = ".__reduce__()[1][2]"
                 yield keywords
                 out += op.NEWOBJ_EX
             else:
-                yield functools.partial(cls.__new__, cls, *positional, **keywords)
+                step = ".__reduce__()[1]"
+                yield partial(cls.__new__, cls, *positional, **keywords)
                 yield ()
                 out += op.REDUCE
         else:
+            step = ".__reduce__()[0]"
             yield function
+            step = ".__reduce__()[1]"  # noqa: F841
             yield arguments
             out += op.REDUCE
-        entry = self._memo.get(id(obj))
-        if entry is not None:
-            # It was reached again through its own arguments, so it is built and filled by now.
-            out += op.POP
-            self._get(entry[0])
-            return
-        self._memoize(obj)
+
+    def _filling_parts(
+        self,
+        obj: Any,
+        state: Any,
+        items: Iterator[Any] | None,
+        pairs: Iterator[Any] | None,
+        setter: Callable[[Any, Any], Any] | None,
+    ) -> Parts:
+        """Write what an object is filled with once it is made. `_where` reads the local variable `step`."""
+        out = self._out
+        step = _path.ITEM
         if items is not None:
-            yield from self._batches(items, op.APPEND, op.APPENDS)
+            yield from self._batches(items)
         if pairs is not None:
             yield from self._pair_batches(pairs)
         if state is None:
             return
         if setter is None:
+            step = _path.STATE
             yield state
             out += op.BUILD
         else:
+            step = ".__reduce__()[5]"
             yield setter
             yield obj
+            step = _path.STATE  # noqa: F841
             yield state
             out += op.TUPLE2 + op.REDUCE + op.POP
 
-    def _batches(self, items: Iterable[Any], one: bytes, many: bytes) -> Parts:
-        """Write items that come from an iterator: it is asked for the next only when the last but one is written."""
+    def _batches(self, items: Iterator[Any]) -> Parts:
+        """Write items that come from an iterator; it is asked for the next two when all before them are written."""
         out = self._out
         if not self.bin:
             for item in items:
                 yield item
-                out += one
+                out += op.APPEND
             return
-        end = object()
-        more = True
-        while more:
-            first = next(items, end)  # type: ignore[call-overload]
-            if first is end:
-                return
-            second = next(items, end)  # type: ignore[call-overload]
-            if second is end:
-                yield first
-                out += one
+        while True:
+            first = list(islice(items, 2))
+            if len(first) < 2:
+                for item in first:
+                    yield item
+                    out += op.APPEND
                 return
             out += op.MARK
-            yield first
-            yield second
+            yield from first
             count = 2
             for item in islice(items, _BATCH - 2):
                 yield item
                 count += 1
-            out += many
-            more = count == _BATCH
+            out += op.APPENDS
+            if count < _BATCH:
+                return
 
-    def _pair_batches(self, pairs: Iterable[tuple[Any, Any]]) -> Parts:
+    def _pair_batches(self, pairs: Iterator[tuple[Any, Any]]) -> Parts:
         out = self._out
         if not self.bin:
             for pair in pairs:
                 yield from _pair(pair)
                 out += op.SETITEM
             return
-        end = object()
-        more = True
-        while more:
-            first = next(pairs, end)  # type: ignore[call-overload]
-            if first is end:
-                return
-            second = next(pairs, end)  # type: ignore[call-overload]
-            if second is end:
-                yield from _pair(first)
-                out += op.SETITEM
+        while True:
+            first = list(islice(pairs, 2))
+            if len(first) < 2:
+                for pair in first:
+                    yield from _pair(pair)
+                    out += op.SETITEM
                 return
             out += op.MARK
-            yield from _pair(first)
-            yield from _pair(second)
             count = 2
-            for pair in islice(pairs, _BATCH - 2):
+            for pair in chain(first, islice(pairs, _BATCH - 2)):
                 yield from _pair(pair)
                 count += 1
             out += op.SETITEMS
-            more = count == _BATCH
+            if count < _BATCH + 2:
+                return
 
-    def _save_old_style(self, obj: Any, arguments: tuple[Any, ...]) -> Parts:
-        """Write an instance as Python 2 wrote one of an old-style class."""
+    def _old_style_parts(self, obj: Any, arguments: tuple[Any, ...]) -> Parts:
+        """Write an instance as Python 2 wrote one of an old-style class, up to its state."""
         out = self._out
         cls = type(obj)
         pid = None if self._ask_global is None else self._ask_global(cls)
         place = locate(cls) if pid is None else None
         by_name = not self.bin and place is not None and place.top_level
         out += op.MARK
+        step = ".__class__"
         if not by_name:
             yield cls
+        step = ".__getinitargs__()[...]"  # noqa: F841
         yield from arguments
         if by_name and place is not None:
             begin = len(out)
@@ -896,18 +947,8 @@ class Pickler:
             out[begin : begin + 1] = op.INST
         else:
             out += op.OBJ
-        entry = self._memo.get(id(obj))
-        if entry is not None:  # as in _save_reduced
-            out += op.POP
-            self._get(entry[0])
-            return
-        self._memoize(obj)
-        state = old_style_state(obj)
-        if state is not None:
-            yield state
-            out += op.BUILD
 
-    atoms: ClassVar[dict[type, Callable[[Any, Any], Parts | None]]] = {
+    atoms: ClassVar[dict[type, Callable[[Any, Any], Opened | None]]] = {
         type(None): save_none,
         bool: save_bool,
         int: save_int,
@@ -915,8 +956,8 @@ class Pickler:
         str: save_str,
         bytes: save_bytes,
     }
-    canonical_atoms: ClassVar[dict[type, Callable[[Any, Any], Parts | None]]] = {**atoms, str: save_canonical_str}
-    containers: ClassVar[dict[type, Callable[[Any, Any], Parts | None]]] = {
+    canonical_atoms: ClassVar[dict[type, Callable[[Any, Any], Opened | None]]] = {**atoms, str: save_canonical_str}
+    containers: ClassVar[dict[type, Callable[[Any, Any], Opened | None]]] = {
         tuple: save_tuple,
         list: save_list,
         dict: save_dict,
@@ -925,6 +966,54 @@ class Pickler:
         bytearray: save_bytearray,
         PickleBuffer: save_picklebuffer,
     }
+
+
+def _close_tuple(pickler: Pickler, obj: tuple[Any, ...]) -> None:
+    size = len(obj)
+    short = size <= 3 and pickler.proto >= 2
+    index = pickler._memo.get(id(obj))
+    if index is None:
+        pickler._out += _TUPLES[size] if short else op.TUPLE
+        pickler._memoize(obj)
+        return
+    # The tuple was written as a part of itself: it has been built by now, so the parts on the stack are dropped.
+    if short:
+        pickler._out += op.POP * size
+    elif pickler.bin:
+        pickler._out += op.POP_MARK
+    else:
+        pickler._out += op.POP * (size + 1)
+    pickler._get(index)
+
+
+def _close_frozenset(pickler: Pickler, obj: frozenset[Any]) -> None:
+    index = pickler._memo.get(id(obj))
+    if index is None:
+        pickler._out += op.FROZENSET
+        pickler._memoize(obj)
+    else:  # as in _close_tuple
+        pickler._out += op.POP_MARK
+        pickler._get(index)
+
+
+def _close_call(filling: Filling, pickler: Pickler, obj: Any) -> Opened | None:
+    index = pickler._memo.get(id(obj))
+    if index is not None:
+        # It was reached again through the arguments of the call, so it is made and filled by now.
+        pickler._out += op.POP
+        pickler._get(index)
+        return None
+    pickler._memoize(obj)
+    if filling is _NO_FILLING:
+        return None
+    state, items, pairs, setter = filling
+    if items is not None or pairs is not None or setter is not None:
+        return pickler._filling_parts(obj, state, items, pairs, setter), b""
+    return None if state is None else (repeat(state, 1), op.BUILD)
+
+
+def _close_old_style(pickler: Pickler, obj: Any) -> Opened | None:
+    return _close_call((old_style_state(obj), None, None, None), pickler, obj)
 
 
 def _nowhere(_: bytes) -> None:
@@ -967,31 +1056,109 @@ def _parts_of_newobj_ex(obj: Any, arguments: tuple[Any, ...]) -> tuple[Any, tupl
     return cls, positional, keywords
 
 
-def _check_cycle(unfinished: list[tuple[Any, Parts]], owner: Any) -> None:
-    """Refuse an object that is a part of itself, where there is no memo to find it in.
+def _check_endless(unfinished: list[Any], *, fast: bool) -> None:
+    """Refuse an object that is a part of itself, over and over.
 
-    Looked for whenever the depth has doubled: so the cost is in proportion to the depth.
+    Without a memo (fast mode) that is any object which is begun twice. With one it is an object whose reduction leads to
+    it again each time; that happens a few times where the objects between, once written, are found in the memo.
     """
-    depth = len(unfinished)
-    if depth < 64 or depth & (depth - 1):
-        return
-    seen = {id(owner)}
-    for obj, _ in unfinished[1:]:
-        if id(obj) in seen:
-            raise UnpicklableValue(f"fast mode: can't pickle cyclic objects including object type {type(obj).__name__}")
-        seen.add(id(obj))
+    open_ids = Counter(map(id, unfinished[3::3]))
+    most = 1 if fast else _MOST_OPEN
+    for obj in unfinished[3::3]:
+        if open_ids[id(obj)] > most:
+            kind = type(obj).__name__
+            if fast:
+                raise UnpicklableValue(f"fast mode: can't pickle cyclic objects including object type {kind}")
+            raise Unpicklable(f"reducing a {kind!r} object leads to the same object without end")
 
 
-def _where(unfinished: list[tuple[Any, Parts]], owner: Any, parts: Parts, part: Any) -> str:
+def _where(unfinished: list[Any], part: Any) -> str:
     """Return the path to what was being written when an exception came."""
-    chain = []
-    for obj, iterator in [*unfinished, (owner, parts)][1:]:
-        if isinstance(obj, _path.Open):
-            chain.append(obj)
-            continue
-        frame = getattr(iterator, "gi_frame", None)
-        chain.append(_path.Open(obj, frame.f_locals.get("reduction") if frame is not None else None))
-    if unfinished and hasattr(parts, "gi_frame") and parts.gi_frame is None:
-        # The iterator itself failed: its object is at fault, not the part that it gave last.
-        part = chain.pop().obj
-    return _path.describe(chain, part)
+    places = []
+    for obj, parts, closing in zip(unfinished[::3], unfinished[1::3], unfinished[2::3]):
+        step = _path.STATE if closing == op.BUILD else None
+        frame = getattr(parts, "gi_frame", None)
+        if frame is not None:
+            step = frame.f_locals.get("step")
+        places.append(_path.Open(obj, step))
+    if unfinished and _is_over(unfinished[-2]):
+        part = places.pop().obj  # its parts are written: it is the object itself that can't be
+    return _path.describe(places, part)
+
+
+def _is_over(parts: Parts) -> bool:
+    return isinstance(parts, GeneratorType) and parts.gi_frame is None
+
+
+class _Keys(Pickler):
+    """Pickles elements of a set, each alone, into the keys by which they are ordered: with the hooks of a pickler, but
+    no further than a limit, and through so many sets within sets.
+
+    Args:
+        pickler: The pickler that wants to know.
+        level: How far to go. At level 0 a set within an element goes in by its size alone, unless it sorts by itself.
+        work: How many keys may still be made, in a list.
+    """
+
+    def __init__(self, pickler: Pickler, level: int, work: list[int]) -> None:
+        super().__init__(
+            None, pickler.proto, pickler.fix_imports, canonical=True, persistent_ids=pickler.persistent_ids
+        )
+        self._pickler = pickler
+        self._level = level
+        self._work = work
+        self._limit = 256 << 4 * level
+        self._whole = True
+        self._lower: dict[int, _Keys] = {}
+        if (ask := pickler._hook("persistent_id")) is not None:
+            self.persistent_id = ask  # type: ignore[method-assign]
+            self._hookless = False
+        self._ask_inst = pickler._ask_inst
+        self._ask_global = pickler._ask_global
+        self._override = pickler._override
+        if hasattr(pickler, "dispatch_table"):
+            self.dispatch_table = pickler.dispatch_table
+
+    def key(self, element: Any) -> tuple[bytes, bool]:
+        """Return the key of an element, and whether it holds all of it."""
+        self.clear_memo()
+        self._out.clear()
+        self._whole = True
+        try:
+            self._save(element)
+        except _Cut:
+            self._whole = False
+        except Unpicklable:
+            pass  # the pickler itself will come to it, and tell where it is
+        return bytes(self._out), self._whole
+
+    def _key_of(self, element: Any, level: int) -> tuple[bytes, bool]:
+        self._work[0] -= 1
+        if self._work[0] < 0:
+            raise _canonical.Enough
+        keys = self._lower.get(level)
+        if keys is None:
+            keys = self._lower[level] = _Keys(self._pickler, level, self._work)
+        return keys.key(element)
+
+    def _elements(self, obj: set[Any] | frozenset[Any]) -> list[Any]:
+        items = _canonical.ordered(obj, self._key_of, self._level)
+        if items is None:
+            self._whole = False
+            return [len(obj)]
+        return items
+
+    def _flush(self) -> None:
+        raise _Cut
+
+    def _write_large(self, header: bytes, data: bytes) -> None:
+        self._out += header + data[: self._limit]
+        if len(data) > self._limit:
+            raise _Cut
+
+    def _tell(self, error: BaseException, unfinished: list[Any], part: Any) -> None:
+        """Say nothing: the way from the element on isn't the way from the root."""
+
+
+class _Cut(Exception):  # noqa: N818  # not an error: it ends a key that is long enough
+    """The key is long enough."""

@@ -865,15 +865,18 @@ class Unpickler:
         self._top()
 
     def noload_persid(self) -> None:
-        self._persistent(self._persid())
-        self.append(OPAQUE)
+        self._sniff(self._persid())
 
     def noload_binpersid(self) -> None:
         pid = self._pop()
         if _has_opaque(pid):
             raise Malformed(_ID_NOT_PLAIN)
-        self._persistent(pid)
-        self.append(OPAQUE)
+        self._sniff(pid)
+
+    def _sniff(self, pid: Any) -> None:
+        obj = self._persistent(pid)
+        # In a list an id stands for itself, so it may be a part of another one.
+        self.append(obj if obj is pid else OPAQUE)
 
     def noload_append(self) -> None:
         item = self._pop()

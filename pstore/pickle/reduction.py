@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import copyreg
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ._errors import Malformed, MalformedAttribute, Unpicklable, UnpicklableType
+from ._errors import Malformed, MalformedAttribute, Unpicklable, UnpicklableType, UnpicklableValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +33,12 @@ class Reduction(NamedTuple):
     items: Iterator[Any] | None = None
     pairs: Iterator[tuple[Any, Any]] | None = None
     setter: Callable[[Any, Any], Any] | None = None
+
+
+#: A `Reduction` as a plain tuple, or the name of something that stands in a module.
+Reduced: TypeAlias = (
+    "str | tuple[Callable[..., Any], tuple[Any, ...], Any, Iterator[Any] | None, Iterator[Any] | None, Any]"
+)
 
 
 def reduce_value(
@@ -55,7 +61,12 @@ def reduce_value(
             too where the standard module raises one.
         Exception: Whatever the object's own code raises.
     """
-    table = copyreg.dispatch_table if dispatch_table is None else dispatch_table
+    value = reduce_plainly(obj, protocol, copyreg.dispatch_table if dispatch_table is None else dispatch_table)
+    return value if isinstance(value, str) else Reduction(*value)
+
+
+def reduce_plainly(obj: Any, protocol: int, table: Mapping[type, Callable[[Any], Any]]) -> Reduced:
+    """Do what `reduce_value` does, with a plain tuple of the six elements: the engines unpack it at once."""
     try:
         reduce: Any = registered(table, type(obj))
         if reduce is not MISSING:
@@ -70,6 +81,10 @@ def reduce_value(
         if _is_refusal(error):
             raise UnpicklableType(str(error)) from error
         raise
+    except ValueError as error:
+        if _is_refusal(error):
+            raise UnpicklableValue(str(error)) from error
+        raise
     return check_reduction(value)
 
 
@@ -83,7 +98,7 @@ def registered(table: Mapping[type, Callable[[Any], Any]], cls: type) -> Any:
         return MISSING
 
 
-def _is_refusal(error: TypeError) -> bool:
+def _is_refusal(error: Exception) -> bool:
     """Tell whether the interpreter itself refused an object, rather than the object's own Python code."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
@@ -91,7 +106,7 @@ def _is_refusal(error: TypeError) -> bool:
     return traceback is not None and traceback.tb_frame.f_globals.get("__name__") in (__name__, "copyreg")
 
 
-def check_reduction(value: Any) -> str | Reduction:
+def check_reduction(value: Any) -> Reduced:
     """Check what a reduction function returned.
 
     Raises:
@@ -103,18 +118,18 @@ def check_reduction(value: Any) -> str | Reduction:
         raise Unpicklable(f"__reduce__ must return a string or tuple, not {type(value).__name__}")
     if not 2 <= len(value) <= 6:
         raise Unpicklable(f"the tuple returned by __reduce__ must have 2 to 6 elements, not {len(value)}")
-    reduction = Reduction(*value)
-    if not callable(reduction.function):
-        raise Unpicklable(_wrong_element("first", "callable", reduction.function))
-    if not isinstance(reduction.arguments, tuple):
-        raise Unpicklable(_wrong_element("second", "a tuple", reduction.arguments))
-    if reduction.items is not None and not hasattr(type(reduction.items), "__next__"):
-        raise Unpicklable(_wrong_element("fourth", "an iterator", reduction.items))
-    if reduction.pairs is not None and not hasattr(type(reduction.pairs), "__next__"):
-        raise Unpicklable(_wrong_element("fifth", "an iterator", reduction.pairs))
-    if reduction.setter is not None and not callable(reduction.setter):
-        raise Unpicklable(_wrong_element("sixth", "a function", reduction.setter))
-    return reduction
+    function, arguments, state, items, pairs, setter = (*value, None, None, None, None)[:6]
+    if not callable(function):
+        raise Unpicklable(_wrong_element("first", "callable", function))
+    if not isinstance(arguments, tuple):
+        raise Unpicklable(_wrong_element("second", "a tuple", arguments))
+    if items is not None and not hasattr(type(items), "__next__"):
+        raise Unpicklable(_wrong_element("fourth", "an iterator", items))
+    if pairs is not None and not hasattr(type(pairs), "__next__"):
+        raise Unpicklable(_wrong_element("fifth", "an iterator", pairs))
+    if setter is not None and not callable(setter):
+        raise Unpicklable(_wrong_element("sixth", "a function", setter))
+    return function, arguments, state, items, pairs, setter
 
 
 def _wrong_element(which: str, wanted: str, found: object) -> str:
