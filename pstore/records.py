@@ -54,8 +54,12 @@ def _holds_nothing_that_changes(cls: type) -> bool:
     return issubclass(cls, _IMMUTABLE) and not cls.__dictoffset__
 
 
-#: Whether an object of this very class never changes (what a tuple holds may).
-is_immutable_type: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_holds_nothing_that_changes)
+_verdict: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_holds_nothing_that_changes)
+
+
+def is_immutable_type(cls: type) -> bool:
+    """Return whether an object of this very class never changes (what a tuple holds may)."""
+    return _verdict(cls)
 
 
 def is_atom(obj: object) -> bool:
