@@ -221,11 +221,12 @@ def test_records(demo: Demo) -> None:
 
 def test_one_record_written(demo: Demo, store: pstore.Store) -> None:
     """The deep change is one record, and is there afterwards."""
-    label = re.search(r"1 record written, (Class#\d+), of the [\d,]+ that were loaded", demo.output)[1]
+    label = re.search(r"\n  1 record written, (Class#\d+)\.\n", demo.output)[1]
+    assert demo.number(r"all ([\d,]+) loaded records compared") == demo.number(r"([\d,]+) records under 3 names")
     cls = store["modules"]["json.decoder"].classes["JSONDecoder"]
     assert store.label(store.key_of(cls)) == label
     assert cls.functions["decode"].arguments == ["self", "s", "_w", "new"]
-    assert "nothing changed: 0 records written" in demo.output
+    assert "with nothing changed: 0 records written" in demo.output
     assert "The change is there: decode(self, s, _w, new)." in demo.output
     # prepared, stored, changed, the reader, the reader again
     assert store.revision == 5
@@ -344,6 +345,7 @@ def test_a_new_file_by_itself(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/*.pstore")
     assert f"The store stays at {path}\n" in done.stdout
+    assert f"\n    python -m pstore info {path}\n" in done.stdout
     assert run("info", str(path)).returncode == 0
 
 

@@ -46,6 +46,9 @@ class Screen:
 
     def track(self, items: Sequence[T], what: str) -> Iterator[T]:
         """Yield the items, while a progress bar shows how far they are used up."""
+        if not self._console.is_terminal:
+            yield from items
+            return
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with self._progress(*columns) as progress:
             yield from progress.track(items, description=what)
@@ -53,6 +56,9 @@ class Screen:
     @contextlib.contextmanager
     def wait(self, what: str) -> Iterator[None]:
         """Show that something goes on of which nobody knows how long it takes."""
+        if not self._console.is_terminal:
+            yield
+            return
         with self._progress(TextColumn("  {task.description}"), SpinnerColumn("line"), TimeElapsedColumn()) as progress:
             progress.add_task(what, total=None)
             yield
@@ -60,4 +66,4 @@ class Screen:
     def _progress(
         self, *columns: TextColumn | BarColumn | MofNCompleteColumn | TimeElapsedColumn | SpinnerColumn
     ) -> Progress:
-        return Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        return Progress(*columns, console=self._console, transient=True)

@@ -37,7 +37,8 @@ def names(context: click.Context, parameter: click.Parameter, value: str) -> lis
     metavar="NAME,NAME,...",
     help="Read only these top-level packages and modules of the library (and json, where something is changed).",
 )
-def demo(path: Path | None, packages: list[str]) -> None:
+@click.pass_context
+def demo(context: click.Context, path: Path | None, packages: list[str]) -> None:
     """Show what pstore does, on the source of Python's standard library.
 
     The packages, modules, classes and functions of the library, and how they are linked, go into a store as a graph of
@@ -63,7 +64,8 @@ def demo(path: Path | None, packages: list[str]) -> None:
     run("pstore.cli.demo.resume", path)
     screen.heading(f"Done in {duration(perf_counter() - began)}")
     screen.line(f"The store stays at {path}")
-    screen.line(f"See what it is:  {Path(sys.executable).name} -m pstore info {shlex.quote(str(path))}")
+    screen.line("To see what it is:")
+    screen.line(f"  {context.find_root().command_path} info {shlex.quote(str(path))}")
 
 
 def files_of(directory: Path, packages: list[str]) -> list[Path]:
@@ -96,9 +98,7 @@ def read(directory: Path, files: list[Path], screen: Screen) -> tuple[Library, L
     for source in library.sources.values():
         linker.link(source)
     took = perf_counter() - began
-    screen.line(
-        f"{len(files):,} files in {duration(took)}; {len(library.skipped):,} of them aren't valid Python and are skipped."
-    )
+    screen.line(f"{len(files):,} files in {duration(took)}; {len(library.skipped):,} skipped, not being valid Python.")
     modules = [source.module for source in library.sources.values()]
     screen.facts(
         {

@@ -54,6 +54,7 @@ def prove_identity(db: pstore.Store, screen: Screen) -> None:
 
 def ask(db: pstore.Store, screen: Screen) -> None:
     """Ask a few questions."""
+    screen.line()
     modules: list[Module] = [*db["modules"].values()]
     ranking = most(db.instances(Class), lambda cls: len(cls.subclasses))
     tell(screen, "The classes of the library that most others inherit from:", ranking)
@@ -65,7 +66,7 @@ def ask(db: pstore.Store, screen: Screen) -> None:
     screen.line(f"Modules on an import cycle: {len(cycles):,}")
     if cycles:
         longest = max(cycles, key=len)
-        screen.line(f"         {' -> '.join(module.name for module in longest)}")
+        screen.line(f"    {' -> '.join(module.name for module in longest)}")
 
 
 def tell(screen: Screen, question: str, ranking: list[tuple[str, int]]) -> None:
@@ -89,16 +90,16 @@ def change(db: pstore.Store, screen: Screen) -> None:
         message = f"one record should have been written, not {len(done.keys)}"
         raise DemonstrationFailed(message)
     (key,) = done.keys
+    screen.line()
     screen.line("Changed, in place:")
     screen.line('  db["library"].packages["json"].modules["decoder"]')
     screen.line('    .classes["JSONDecoder"].functions["decode"].arguments.append("new")')
-    screen.line(
-        f"Committed in {duration(took)}: 1 record written, {db.label(key)}, of the {loads(db):,} that were loaded."
-    )
+    screen.line(f"Committed in {duration(took)}, all {loads(db):,} loaded records compared:")
+    screen.line(f"1 record written, {db.label(key)}.")
     if db.commit().keys:
         message = "a commit with nothing changed has written something"
         raise DemonstrationFailed(message)
-    screen.line("Committed again with nothing changed: 0 records written.")
+    screen.line("Committed again, with nothing changed: 0 records written.")
 
 
 def loads(db: pstore.Store) -> int:
