@@ -22,7 +22,7 @@ LEVELS = 5
 _SORTABLE = (str, int, bytes)
 
 
-class Enough(Exception):  # noqa: N818  # not an error: it ends work that would lead too far
+class Enough(Exception):  # not an error: it ends work that would lead too far
     """The work allowed for an order is used up."""
 
 

@@ -131,17 +131,17 @@ def extension_code(module_name: str, name: str) -> int | None:
     Raises:
         UnpicklableType: The registry holds something else than an int for it.
         UnpicklableState: The code isn't positive.
-        UnpicklableOverflow: It is more than 2**31 - 1.
+        UnpicklableOverflow: It takes more than four bytes.
     """
     code = _CODES.get((module_name, name))
     if code is None and (module_name, name) not in _CODES:
         return None
     if not isinstance(code, int):
         raise UnpicklableType(f"the extension code of {module_name}.{name} is a {type(code).__name__}, not an int")
+    if not -0x80000000 <= code <= 0x7FFFFFFF:
+        raise UnpicklableOverflow(f"the extension code of {module_name}.{name} doesn't fit into four bytes")
     if code <= 0:
         raise UnpicklableState(f"the extension code of {module_name}.{name} is not positive")
-    if code > 0x7FFFFFFF:
-        raise UnpicklableOverflow(f"the extension code of {module_name}.{name} doesn't fit into four bytes")
     return code
 
 

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice, repeat
+from operator import length_hint
 from pickle import DEFAULT_PROTOCOL, PickleBuffer
 from struct import Struct
 from types import BuiltinFunctionType, FunctionType, GeneratorType
@@ -179,11 +180,11 @@ class Pickler:
         self.persistent_ids = persistent_ids
         self.canonical = canonical
         if persistent_id is not None:
-            self.persistent_id = persistent_id  # type: ignore[method-assign]
+            self.persistent_id = persistent_id  # type: ignore[method-assign, assignment]
         if inst_persistent_id is not None:
-            self.inst_persistent_id = inst_persistent_id  # type: ignore[method-assign]
+            self.inst_persistent_id = inst_persistent_id  # type: ignore[method-assign, assignment]
         if global_persistent_id is not None:
-            self.global_persistent_id = global_persistent_id  # type: ignore[method-assign]
+            self.global_persistent_id = global_persistent_id  # type: ignore[method-assign, assignment]
         self._buffer_callback = buffer_callback
         self._memo: dict[int, int] = {}
         self._kept: list[Any] = []  # the objects in the memo: their ids must stay theirs
@@ -299,6 +300,7 @@ class Pickler:
         self._busy = True
         self._sink = sink
         out = self._out
+        known = len(self._kept)
         try:
             if self.proto >= 2:
                 out += op.PROTO + _pack_u1(self.proto)
@@ -313,6 +315,9 @@ class Pickler:
             self._save(obj)
             out += op.STOP
             self._flush()
+        except BaseException:
+            self._forget(known)  # what was begun in a stream that doesn't end can't be referred to
+            raise
         finally:
             self._framing = False
             self._sink = _nowhere
@@ -320,6 +325,14 @@ class Pickler:
             self._ask_inst = self._ask_global = None  # bound methods: references to ourselves
             self._busy = False
             out.clear()
+
+    def _forget(self, known: int) -> None:
+        """Leave no more than so many objects in the memo."""
+        for obj in self._kept[known:]:
+            del self._memo[id(obj)]
+            if type(obj) is str:
+                self._strings.pop(obj, None)
+        del self._kept[known:]
 
     def _flush(self) -> None:
         """Hand over what was written, as one frame where the protocol has frames."""
@@ -383,7 +396,7 @@ class Pickler:
                         parts, closing = opened
                         break
                 else:
-                    if type(closing) is bytes:
+                    if isinstance(closing, bytes):
                         out += closing
                     elif (opened := closing(self, owner)) is not None:
                         parts, closing = opened
@@ -469,7 +482,7 @@ class Pickler:
         step = ".<persistent id>"  # noqa: F841  # read by _where
         while True:
             yield from parts
-            if type(closing) is bytes:
+            if isinstance(closing, bytes):
                 self._out += closing
                 break
             opened = closing(self, pid)
@@ -636,7 +649,7 @@ class Pickler:
             out += op.MARK
             yield from islice(items, _BATCH)
             out += op.APPENDS
-            if not items.__length_hint__():
+            if not length_hint(items):
                 return
 
     def save_dict(self, obj: dict[Any, Any]) -> Opened | None:
@@ -1030,10 +1043,10 @@ def _pair(pair: Any) -> tuple[Any, Any]:
     return pair
 
 
-def _class_of_newobj(obj: Any, arguments: tuple[Any, ...]) -> type:
+def _class_of_newobj(obj: Any, arguments: tuple[Any, ...]) -> Any:
     if not arguments:
         raise Unpicklable("__newobj__ arglist is empty")
-    cls = arguments[0]
+    cls: Any = arguments[0]
     if not isinstance(cls, type):
         raise Unpicklable(f"args[0] from __newobj__ args is a {type(cls).__name__}, not a class")
     if cls is not obj.__class__:
@@ -1075,7 +1088,7 @@ def _check_endless(unfinished: list[Any], *, fast: bool) -> None:
 def _where(unfinished: list[Any], part: Any) -> str:
     """Return the path to what was being written when an exception came."""
     places = []
-    for obj, parts, closing in zip(unfinished[::3], unfinished[1::3], unfinished[2::3]):
+    for obj, parts, closing in zip(unfinished[::3], unfinished[1::3], unfinished[2::3], strict=True):
         step = _path.STATE if closing == op.BUILD else None
         frame = getattr(parts, "gi_frame", None)
         if frame is not None:
@@ -1091,8 +1104,9 @@ def _is_over(parts: Parts) -> bool:
 
 
 class _Keys(Pickler):
-    """Pickles elements of a set, each alone, into the keys by which they are ordered: with the hooks of a pickler, but
-    no further than a limit, and through so many sets within sets.
+    """Pickles elements of a set, each alone, into the keys by which they are ordered.
+
+    With the hooks of a pickler, but no further than a limit, and through so many sets within sets.
 
     Args:
         pickler: The pickler that wants to know.
@@ -1111,7 +1125,7 @@ class _Keys(Pickler):
         self._whole = True
         self._lower: dict[int, _Keys] = {}
         if (ask := pickler._hook("persistent_id")) is not None:
-            self.persistent_id = ask  # type: ignore[method-assign]
+            self.persistent_id = ask  # type: ignore[method-assign, assignment]
             self._hookless = False
         self._ask_inst = pickler._ask_inst
         self._ask_global = pickler._ask_global
@@ -1160,5 +1174,5 @@ class _Keys(Pickler):
         """Say nothing: the way from the element on isn't the way from the root."""
 
 
-class _Cut(Exception):  # noqa: N818  # not an error: it ends a key that is long enough
+class _Cut(Exception):  # not an error: it ends a key that is long enough
     """The key is long enough."""

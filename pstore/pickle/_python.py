@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._pickler import Hook, Pickler, Writable
 from ._unpickler import _UNSET, Unpickler
-from .tools import globals, references
+from .tools import globals, references  # noqa: A004  # the public name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

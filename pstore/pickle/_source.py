@@ -124,7 +124,7 @@ class FileSource:
             data += bytes(min(missing, max(_STEP, begin)))
             with memoryview(data) as whole, whole[begin:] as rest:
                 try:
-                    count = self._file_readinto(rest) or 0
+                    count = min(self._file_readinto(rest) or 0, len(rest))
                 except BaseException:
                     self.failed = True
                     raise
@@ -160,6 +160,9 @@ class FileSource:
             data = self._file_read(size)
             if type(data) is not bytes:
                 data = _as_bytes(data)
+            if len(data) > size:
+                message = f"the file gave {len(data)} bytes where {size} were asked for"
+                raise ValueError(message)
         except BaseException:
             self.failed = True
             raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from io import BytesIO
 from struct import Struct
@@ -81,10 +81,10 @@ _CALLING = frozenset(
 )
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.?))", re.DOTALL)
-_ESCAPED = {
-    **{b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"},
-    **{b"\\": b"\\", b"'": b"'", b'"': b'"', b"\n": b""},
-}
+_ESCAPED = dict(
+    zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), (b"\a", b"\b", b"\f", b"\n", b"\r", b"\t", b"\v"), strict=True)
+)
+_ESCAPED |= {b"\\": b"\\", b"'": b"'", b'"': b'"', b"\n": b""}
 
 _Handler = Callable[[Any], None]
 
@@ -600,13 +600,13 @@ class Unpickler:
         data = self.read(1)
         if not data:
             raise Truncated(_CUT)
-        return data[0]
+        return ord(data)
 
     def _signed_length(self) -> int:
         data = self.read(4)
         if len(data) != 4:
             raise Truncated(_CUT)
-        (size,) = _unpack_i4(data)
+        size: int = _unpack_i4(data)[0]
         if size < 0:
             raise Malformed(_NEGATIVE)
         return size
@@ -955,11 +955,11 @@ def _set_items(target: Any, items: list[Any]) -> None:
     if len(items) % 2:
         raise Malformed(_ODD)
     if type(target) is dict:
-        _hashing(items[::2], target.update, zip(items[::2], items[1::2]))
+        _hashing(items[::2], target.update, zip(items[::2], items[1::2], strict=True))
         return
     if not hasattr(type(target), "__setitem__"):
         raise MalformedType(f"a {type(target).__name__} can't have items")
-    for key, value in zip(items[::2], items[1::2]):
+    for key, value in zip(items[::2], items[1::2], strict=True):
         target[key] = value
 
 
@@ -980,7 +980,7 @@ def _unhashable(key: Any) -> type | None:
     pending = [key]
     while pending:
         obj = pending.pop()
-        if type(obj).__hash__ is None:  # type: ignore[comparison-overlap]
+        if type(obj).__hash__ is None:
             return type(obj)
         if type(obj) is tuple:
             pending.extend(obj)
@@ -1022,7 +1022,8 @@ def _instantiate(cls: Any, arguments: list[Any]) -> Any:
         raise MalformedType(f"a {type(cls).__name__} can't be called")
     if arguments or not isinstance(cls, type) or hasattr(cls, "__getinitargs__"):
         return cls(*arguments)
-    return cls.__new__(cls)
+    new: Callable[..., Any] = cls.__new__
+    return new(cls)
 
 
 def _new(cls: Any, arguments: Any, keywords: Any) -> Any:
@@ -1032,7 +1033,8 @@ def _new(cls: Any, arguments: Any, keywords: Any) -> Any:
         raise MalformedType(f"the arguments of NEWOBJ are a {type(arguments).__name__}, not a tuple")
     if not isinstance(keywords, dict):
         raise MalformedType(f"the keyword arguments of NEWOBJ_EX are a {type(keywords).__name__}, not a dict")
-    return cls.__new__(cls, *arguments, **keywords)
+    new: Callable[..., Any] = cls.__new__
+    return new(cls, *arguments, **keywords)
 
 
 Unpickler._bind()  # what __init_subclass__ does for subclasses

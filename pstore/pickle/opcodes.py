@@ -8,8 +8,10 @@ Source: PEP 3154, PEP 574, and the documentation of the standard library's ``pic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["BY_CODE", "OPCODES", "Opcode", "scan"]
 

@@ -149,7 +149,8 @@ def old_style_arguments(obj: Any) -> tuple[Any, ...] | None:
     cls = type(obj)
     if not hasattr(cls, "__getinitargs__"):
         return None
-    if cls.__reduce__ is not object.__reduce__ or cls.__reduce_ex__ is not object.__reduce_ex__:
+    reduces: list[Any] = [cls.__reduce__, cls.__reduce_ex__]
+    if reduces != [object.__reduce__, object.__reduce_ex__]:
         return None
     # What a compiled base class holds (the items of a list, say) is no argument and no state: only the standard
     # reduction knows how to keep it.

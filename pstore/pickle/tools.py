@@ -29,7 +29,7 @@ def references(data: Any) -> list[Any]:
     return ids
 
 
-def globals(data: Any) -> list[tuple[str, str]]:
+def globals(data: Any) -> list[tuple[str, str]]:  # noqa: A001  # the public name
     """Return what a stream imports, as (module, name), in order and as often as it occurs.
 
     The names are those in the stream: what Python 3 has renamed stands under its old name in a stream of Python 2. Codes
