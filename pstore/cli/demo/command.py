@@ -98,7 +98,7 @@ def read(directory: Path, files: list[Path], screen: Screen) -> tuple[Library, L
     for source in library.sources.values():
         linker.link(source)
     took = perf_counter() - began
-    screen.line(f"{len(files):,} files in {duration(took)}; {len(library.skipped):,} skipped, not being valid Python.")
+    screen.line(f"{len(files):,} files in {duration(took)}; {len(library.skipped):,} skipped, not readable as Python.")
     modules = [source.module for source in library.sources.values()]
     screen.facts(
         {
