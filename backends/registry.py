@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.sqlite import MAGIC, SqliteBackend
-from pstore.errors import FormatError
+from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
     import os
@@ -44,6 +44,7 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
         ValueError: The flag or the URL's scheme is unknown.
         FormatError: The target is something else than a store.
         StoreNotFound: There is no store and the flag says not to make one.
+        StorageError: The file can't be read.
     """
     if flag not in _FLAGS:
         message = f"flag must be one of {', '.join(map(repr, _FLAGS))}, not {flag!r}"
@@ -72,8 +73,12 @@ def _by_content(path: Path) -> Callable[..., Backend]:
         message = f"{path} is a directory; a store is a file"
         raise FormatError(message)
     if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(len(MAGIC))
+        try:
+            with path.open("rb") as file:
+                start = file.read(len(MAGIC))
+        except OSError as error:
+            message = f"{path} can't be read: {error.strerror}"
+            raise StorageError(message) from error
         if start and start != MAGIC:
             message = f"{path} is not a pstore store; choose another path"
             raise FormatError(message)

@@ -90,7 +90,7 @@ class SqliteBackend(Backend):
         self._closed = False
         exists = self.path.exists()
         if not exists and flag in "rw":
-            message = f"there is no store at {self.path}; open it with flag 'c' to make one"
+            message = f"there is no store at {self.path} (flag 'c' would make one)"
             raise StoreNotFound(message)
         if not exists and not self.path.parent.is_dir():
             message = f"there is no directory {self.path.parent} to make a store in"

@@ -37,7 +37,6 @@ class Allocator:
         self._catalog = catalog
         self._begin_write = begin_write
         self._lease = range(0)
-        self._spare: list[int] = []
         self.saved = self.head
         self._saved_lease = self._lease
 
@@ -48,21 +47,14 @@ class Allocator:
     def restore(self) -> None:
         """The commit has failed: what it took was never taken."""
         self.head, self._lease = self.saved, self._saved_lease
-        self._spare.clear()
 
     def serial(self) -> int:
         """Return a serial number that nobody else has or gets."""
-        if self._spare:
-            return self._spare.pop()
         if not self._lease:
             self._begin_write()
             self._take(LEASE)
         serial, self._lease = self._lease[0], self._lease[1:]
         return serial
-
-    def return_serial(self, serial: int) -> None:
-        """Take back a serial number that was not used after all."""
-        self._spare.append(serial)
 
     def code(self, cls: type) -> int:
         """Return the code of a class, a new one if it has none.

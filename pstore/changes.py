@@ -3,7 +3,7 @@
 A work list, no recursion: each record is pickled on its own, and every object that turns out to need a record of its
 own joins the list. An object that can change and stands inline in two records is *promoted*: it gets a key, and both
 records are pickled again with a reference in its place. Of shared objects within shared objects only the outermost are
-promoted; that is found by pickling with a provisional key for each and keeping those that the stream then names.
+promoted; that is found by pickling with a provisional id for each and looking which of them the stream then names.
 
 This module compares bodies with what was loaded. It knows nothing of backends; keys are given to it.
 """
@@ -20,7 +20,7 @@ from pstore.catalog import refusal
 from pstore.declare import is_declared
 from pstore.errors import ForeignObject
 from pstore.ghosts import Barrier, is_any_ghost
-from pstore.keys import make_key, serial_of
+from pstore.keys import make_key
 from pstore.pickle import Unpicklable
 from pstore.pickle.policy import Unnameable
 from pstore.records import Encoded, Encoder, is_plain, references, split_body
@@ -96,6 +96,7 @@ class Changes:
         self._waiting: deque[int] = deque()
         self._drafts: dict[int, Draft] = {}
         self._owner: dict[int, int] = {}  # id of an inline object -> the record it stands in
+        self._disowned: set[int] = set()  # records that have lost an inline object before
         self._classes: list[int] = []  # keys of classes that joined the identity map
         self._comparing = False
 
@@ -185,6 +186,7 @@ class Changes:
         self._waiting.clear()
         self._drafts = {}
         self._owner.clear()
+        self._disowned.clear()
 
     def _process(self, key: int) -> None:
         encoded = self._encode(key)
@@ -198,22 +200,25 @@ class Changes:
 
     def _promote(self, key: int, shared: list[object]) -> Encoded:
         """Give records of their own to the outermost of the objects that this record shares with others."""
-        provisional = {self._enter(obj): obj for obj in shared}
-        encoded = self._encode(key)
-        streams = split_body(memoryview(encoded.body), encoded.flags)
-        named = {found for part in references(streams, 2 if encoded.flags & CONSTRUCTED else 1) for found in part}
-        owners: set[int] = set()
-        for promoted, obj in provisional.items():
-            if promoted in named:
-                self.new[promoted] = obj
-                self._waiting.append(promoted)
-                owners.add(self._owner[id(obj)])
-            else:
-                self._identity.remove(promoted)
-                self._allocator.return_serial(serial_of(promoted))
-        for owner in owners:
+        for number, obj in enumerate(shared):
+            self._identity.add(-1 - number, obj)
+        try:
+            named = self._named_in(self._encode(key))
+        finally:
+            for number in range(len(shared)):
+                self._identity.remove(-1 - number)
+        outermost = [obj for number, obj in enumerate(shared) if -1 - number in named]
+        for owner in {self._owner[id(obj)] for obj in outermost}:
             self._disown(owner)
-        return encoded
+        for obj in outermost:
+            promoted = self._enter(obj)
+            self.new[promoted] = obj
+            self._waiting.appendleft(promoted)
+        return self._encode(key)
+
+    def _named_in(self, encoded: Encoded) -> set[object]:
+        streams = split_body(memoryview(encoded.body), encoded.flags)
+        return {found for part in references(streams, 2 if encoded.flags & CONSTRUCTED else 1) for found in part}
 
     def _refuse_circular_construction(self) -> None:
         """Refuse objects that are made from each other by their constructors' arguments: they couldn't be made again."""
@@ -232,13 +237,22 @@ class Changes:
             raise PicklingError(message) from None
 
     def _disown(self, key: int) -> None:
-        """Take a record's inline objects from it and pickle it again: one of them has got a record of its own."""
+        """Take a record's inline objects from it and pickle it again: one of them has got a record of its own.
+
+        The first time it is pickled again at once, so that what it still shares is soon found; after that it waits until
+        all others are done. A hub that thousands of records lead to is so pickled a few times, not thousands of times.
+        """
         draft = self._drafts.pop(key, None)
-        if draft is not None:
-            for obj in draft.inline:
-                if self._owner.get(id(obj)) == key:
-                    del self._owner[id(obj)]
+        if draft is None:
+            return
+        for obj in draft.inline:
+            if self._owner.get(id(obj)) == key:
+                del self._owner[id(obj)]
+        if key in self._disowned:
             self._waiting.append(key)
+        else:
+            self._disowned.add(key)
+            self._waiting.appendleft(key)
 
     def _encode(self, key: int) -> Encoded:
         obj = self._identity.objects[key]

@@ -136,6 +136,11 @@ class Session:
             for key in [int(key) for key, _ in reader.scan("records", start, stop)]:
                 yield self._loader.follow(key)
 
+    def classes(self) -> list[str]:
+        """Return the names of the classes in the store, in the order in which it met them."""
+        self._snapshot()
+        return [str(name) for _, name in sorted(self._catalog.names().items())]
+
     def label(self, key: int) -> str:
         """Return a key as a person reads it."""
         return self._catalog.label(key)

@@ -166,6 +166,10 @@ class Store(MutableMapping[str, Any]):
         """Return a key as a person reads it, such as `Person#12`."""
         return self._session.label(key)
 
+    def classes(self) -> list[str]:
+        """Return the names (`module.Class`) of all classes that records of this store name; none is imported."""
+        return self._session.classes()
+
     def instances(self, cls: type[T]) -> Iterator[T]:
         """Yield the committed objects of a class that have records of their own; subclasses are classes of their own."""
         return self._session.instances(cls)  # type: ignore[return-value]  # the class code says so

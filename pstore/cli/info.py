@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import count, takewhile
-
 import click
 
 import pstore
 from pstore.cli.failure import open_store
 from pstore.cli.screen import Screen
-from pstore.keys import make_key
 
 
 @click.command(epilog="Example:  pstore info library.pstore")
@@ -22,19 +19,12 @@ def info(target: str) -> None:
     screen = Screen()
     with open_store(target, "r") as db:
         facts = {name.replace("_", " "): value for name, value in db.stats().items() if name != "loads"}
-        names, classes = list(db), classes_of(db)
+        names, classes = list(db), db.classes()
     facts["names"] = listed(names)
     facts["classes"] = listed(classes)
     facts["pickle engine"] = pstore.pickle.engine
     facts["pstore"] = pstore.__version__
     screen.facts(dict(facts))
-
-
-def classes_of(db: pstore.Store) -> list[str]:
-    """Return the full names of a store's classes."""
-    labels = (db.label(make_key(code, 0)) for code in count(1))
-    known = takewhile(lambda label: not label.startswith("class ?"), labels)
-    return [label.removeprefix("class ") for label in known]
 
 
 def listed(items: list[str], most: int = 20) -> str:

@@ -113,6 +113,35 @@ def test_only_the_outermost_of_what_is_shared_gets_a_record(place: Place) -> Non
         assert db.key_of(inner) is None
 
 
+def test_an_undeclared_hub_costs_no_more_the_more_lead_to_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of records that reach one knot of objects are pickled a few times each, however they come upon it."""
+    encoded = []
+    encode = pstore.records.Encoder.encode
+    monkeypatch.setattr(pstore.records.Encoder, "encode", lambda self, obj: encoded.append(obj) or encode(self, obj))
+    for hub_first in (False, True):
+        with place.open() as db:
+            hub = shop.Plain(items=[])
+            hub.items += [shop.Plain(hub=hub) for _ in range(300)]
+            if hub_first:
+                db["a hub"] = hub
+            db["owners"] = [shop.Person(item=item) for item in hub.items]
+            encoded.clear()
+            assert len(db.commit().keys) == 602
+            assert len(encoded) < 6 * 602
+        with place.open() as db:
+            assert all(owner.item.hub.items[n] is owner.item for n, owner in enumerate(db["owners"]))
+            db.clear()
+
+
+def test_only_what_has_a_record_gets_a_class_code(place: Place) -> None:
+    """What stays inline after all leaves nothing in the catalog."""
+    with place.open() as db:
+        item = shop.Plain(content=[{}])
+        db["a"], db["b"] = shop.Person(item=item), shop.Person(item=item)
+        db.commit()
+        assert sorted(db.classes()) == ["shop.Person", "shop.Plain"]
+
+
 def test_promotion_when_the_second_record_comes_later(place: Place) -> None:
     """What was inline in a record that nobody changed gets its own when a second record reaches it."""
     with place.open() as db:
