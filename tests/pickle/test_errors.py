@@ -211,7 +211,7 @@ class TestWhatAndWhy:
         for protocol in PROTOCOLS:
             with pytest.raises((TypeError, pickle.PicklingError)) as standard:
                 pickle.dumps(bad, protocol)
-            with pytest.raises(pickle.PicklingError, match=r"^root\[0\]: .*pickle") as caught:
+            with pytest.raises(pickle.PicklingError, match=r"^root\[0\].*pickle") as caught:
                 engine.dumps([bad], protocol)
             if isinstance(standard.value, TypeError):  # in old protocols not for all of them
                 assert isinstance(caught.value, TypeError)
