@@ -1,6 +1,6 @@
 """Values whose canonical streams must be the same in every process; run as a program, it prints their digests.
 
-    python canonical_values.py ENGINE_MODULE
+python canonical_values.py ENGINE_MODULE
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class Member:
 
 
 class TextSet(set):
-    """Is written by its reduction: its items come in the order of a list that it makes of itself."""
+    """Is written by the reduction that it inherits: a list that it makes of itself, in its own order."""
+
+
+class FrozenTextSet(frozenset):
+    """The same for one that doesn't change."""
 
 
 def shuffled(items: list[Any], kind: type = set) -> Any:
@@ -75,6 +79,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "classes and functions": lambda: shuffled([Point, Member, again, len, int, str]),
     "sets in instances": lambda: [Member(shuffled(WORDS[:20])), Point(shuffled(WORDS[:20], frozenset))],
     "large": lambda: shuffled([*range(2500)]),
+    "subclasses": lambda: [shuffled(WORDS[:50], TextSet), FrozenTextSet(shuffled(WORDS[:50], frozenset))],
     "empty": lambda: [set(), frozenset(), {frozenset()}],
     "equal texts": lambda: ["text", again("text"), {again("text"): again("key"), "key": {again("text"), again("key")}}],
     "shared members": lambda: (lambda word, pair: [pair, shuffled([word, pair, Point(pair)])])("word", ("a", "b")),

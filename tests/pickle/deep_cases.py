@@ -111,7 +111,10 @@ CASES: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
     "state": (lambda depth: chain(State, depth), lambda value: value.next),
     "initialised": (lambda depth: chain(Initialised, depth), lambda value: value.next),
     "double": (double, lambda value: value.next),
-    "cycle": (lambda depth: (lambda core: core.append(chain(Node, depth, core)) or core[0])([]), lambda value: value.next),
+    "cycle": (
+        lambda depth: (lambda core: core.append(chain(Node, depth, core)) or core[0])([]),
+        lambda value: value.next,
+    ),
 }
 
 
@@ -160,7 +163,11 @@ def main(engine_name: str, case: str, depth: str, protocols: str) -> None:
         assert file.tell() == len(data)
     assert sys.getrecursionlimit() == limit
     dismantle(value, step)
-    print(json.dumps({"took": took, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "size": len(data)}))
+    print(
+        json.dumps(
+            {"took": took, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "size": len(data)}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,11 @@ def find(module: str, name: str) -> Any:
 def load_harmless(engine: Any, source: Any) -> Any:
     """Load what may be nonsense."""
     return engine.Unpickler(
-        source, find_global=find, encoding="latin-1", buffers=iter([b"buffer"] * 3), persistent_load=lambda pid: ("id", pid)
+        source,
+        find_global=find,
+        encoding="latin-1",
+        buffers=iter([b"buffer"] * 3),
+        persistent_load=lambda pid: ("id", pid),
     ).load()
 
 

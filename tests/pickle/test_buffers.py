@@ -50,7 +50,11 @@ class TestEach:
         assert stream == engine.dumps(value, 5, buffer_callback=lambda buffer: True)
         loaded = engine.loads(stream)
         readonly = memoryview(data).readonly
-        assert [type(item) for item in loaded] == [bytes if readonly else bytearray, str, bytes if readonly else bytearray]
+        assert [type(item) for item in loaded] == [
+            bytes if readonly else bytearray,
+            str,
+            bytes if readonly else bytearray,
+        ]
         assert loaded[0] == memoryview(data).tobytes() == loaded[2]
 
     def test_out_of_band(self, engine: Engine, name: str) -> None:
@@ -166,7 +170,15 @@ def test_released(engine: Engine) -> None:
 
 def test_temporaries_are_not_memoised(engine: Engine) -> None:
     """Buffers in band, whose bytes are made for the moment, don't come back in the place of other objects."""
-    value = [PickleBuffer(bytearray(b"")), b"", PickleBuffer(b""), bytearray(), b"", PickleBuffer(bytearray(b"x")), b"x"]
+    value = [
+        PickleBuffer(bytearray(b"")),
+        b"",
+        PickleBuffer(b""),
+        bytearray(),
+        b"",
+        PickleBuffer(bytearray(b"x")),
+        b"x",
+    ]
     loaded = engine.loads(engine.dumps(value, 5))
     assert [type(item) for item in loaded] == [bytearray, bytes, bytes, bytearray, bytes, bytearray, bytes]
     many = [item for i in range(300) for item in (PickleBuffer(bytearray([i % 256])), [i])]

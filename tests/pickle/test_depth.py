@@ -110,7 +110,11 @@ def test_deep_and_canonical(engine: Engine, deep: Any) -> None:
         assert loaded == [{"a", "b"}]
     finally:
         core.clear()
-    for wrap in (lambda value: frozenset([value]), lambda value: frozenset([value, 1]), lambda value: Key(frozenset([value]))):
+    for wrap in (
+        lambda value: frozenset([value]),
+        lambda value: frozenset([value, 1]),
+        lambda value: Key(frozenset([value])),
+    ):
         nested = chain(wrap, 3000, "core")
         assert engine.dumps(engine.loads(engine.dumps(nested, 4, canonical=True)), 4, canonical=True)
 

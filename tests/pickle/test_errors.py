@@ -203,7 +203,8 @@ class TestWhatAndWhy:
                     engine.dumps([bad], protocol)
 
     @pytest.mark.parametrize(
-        "make", [threading.Lock, lambda: (i for i in ()), lambda: sys, lambda: sys._getframe(), lambda: memoryview(b"x")]
+        "make",
+        [threading.Lock, lambda: (i for i in ()), lambda: sys, lambda: sys._getframe(), lambda: memoryview(b"x")],
     )
     def test_type_errors(self, engine: Engine, make: Any) -> None:
         """What is a TypeError by the standard is a TypeError and a PicklingError, with the way and the reason."""
@@ -375,4 +376,3 @@ def test_arguments_of_the_constructors(engine: Engine) -> None:
         engine.loads(b"N.", no_such_keyword=1)
     with pytest.raises(TypeError):
         engine.Unpickler(io.BytesIO(), True)  # noqa: FBT003 - keywords only, as in the standard
-

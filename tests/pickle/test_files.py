@@ -265,7 +265,16 @@ class TestWriting:
 def test_text_mode(engine: Engine, tmp_path: Path) -> None:
     """Protocol 0 is lines of text that survive a file in text mode, whatever its newlines, DOS's end of file included."""
     path = tmp_path / "text"
-    for name in "same_strings", "shared_containers", "plain", "str escapes", "str wide", "str astral", "str latin", "nested":
+    for name in (
+        "same_strings",
+        "shared_containers",
+        "plain",
+        "str escapes",
+        "str wide",
+        "str astral",
+        "str latin",
+        "nested",
+    ):
         obj = ZOO[name]()
         data = engine.dumps(obj, 0)
         assert not set(data) & {*b"\0\r\x1a"}, name

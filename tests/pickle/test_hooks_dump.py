@@ -286,8 +286,38 @@ class TestInstPersistentId:
     def test_not_asked_for_what_is_built_in(self, engine: Engine) -> None:
         """Asked for nothing that the pickler knows by itself: atoms, containers, functions, classes of any metaclass."""
         known: list[Any] = [
-            *(None, True, False, 1, 2**70, 1.5, "s", b"b", bytearray(b"ba"), (), (1,), (1, 2, 3, 4), [], [[1]], {}, {1: 2}),
-            *(set(), {1}, frozenset(), frozenset([1]), function, len, Plain, int, WithMeta, Outer.Inner, type, type(None)),
+            *(
+                None,
+                True,
+                False,
+                1,
+                2**70,
+                1.5,
+                "s",
+                b"b",
+                bytearray(b"ba"),
+                (),
+                (1,),
+                (1, 2, 3, 4),
+                [],
+                [[1]],
+                {},
+                {1: 2},
+            ),
+            *(
+                set(),
+                {1},
+                frozenset(),
+                frozenset([1]),
+                function,
+                len,
+                Plain,
+                int,
+                WithMeta,
+                Outer.Inner,
+                type,
+                type(None),
+            ),
         ]
 
         def hook(obj: Any) -> Any:
@@ -301,7 +331,18 @@ class TestInstPersistentId:
 
     def test_asked_for_everything_else(self, engine: Engine) -> None:
         """Asked for instances of any class, subclasses of builtins among them, and whatever else needs a reduction."""
-        others: list[Any] = [Plain(), Slotted(1), State(1), Int(1), Str("s"), List(), Dict(), Tuple(), Set(), Error("m", 1)]
+        others: list[Any] = [
+            Plain(),
+            Slotted(1),
+            State(1),
+            Int(1),
+            Str("s"),
+            List(),
+            Dict(),
+            Tuple(),
+            Set(),
+            Error("m", 1),
+        ]
         others += [1j, range(3), Outer().method, collections.deque(), object(), Reduce2(), Old(1, 2)]
         for protocol in BINARY:
             asked: list[Any] = []
@@ -385,7 +426,20 @@ class TestGlobalPersistentId:
 class TestPersistentIds:
     def test_any_object_but_atoms(self, engine: Engine) -> None:
         """The identity table counts for containers, tuples, functions, classes and instances: all but plain atoms."""
-        kinds: list[Any] = [[1], {1: 2}, (1, 2), {3}, frozenset([4]), bytearray(b"x"), function, len, Plain, Plain(), 1j, List()]
+        kinds: list[Any] = [
+            [1],
+            {1: 2},
+            (1, 2),
+            {3},
+            frozenset([4]),
+            bytearray(b"x"),
+            function,
+            len,
+            Plain,
+            Plain(),
+            1j,
+            List(),
+        ]
         for protocol in BINARY:
             for number, obj in enumerate(kinds):
                 data = engine.dumps([kinds], protocol, persistent_ids={id(obj): number})
@@ -524,7 +578,13 @@ class TestFailingHooks:
     @pytest.mark.parametrize("name", HOOKS)
     def test_exceptions_pass_through(self, engine: Engine, name: str) -> None:
         """What a hook raises comes out as it is, even a KeyboardInterrupt, and the pickler is as good as new."""
-        for error in ValueError("mine"), KeyError("k"), pickle.PicklingError("own"), KeyboardInterrupt(), StopIteration():
+        for error in (
+            ValueError("mine"),
+            KeyError("k"),
+            pickle.PicklingError("own"),
+            KeyboardInterrupt(),
+            StopIteration(),
+        ):
 
             def hook(obj: Any, error: BaseException = error) -> None:
                 if obj is Plain or isinstance(obj, Plain):

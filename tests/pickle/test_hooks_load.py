@@ -131,7 +131,13 @@ class TestPersistentLoad:
 
     def test_exceptions_pass_through(self, engine: Engine) -> None:
         """What the hook raises comes out as it is, and the unpickler reads on with the next stream."""
-        for error in KeyError("k"), pickle.UnpicklingError("mine"), EOFError("mine"), KeyboardInterrupt(), IndexError("i"):
+        for error in (
+            KeyError("k"),
+            pickle.UnpicklingError("mine"),
+            EOFError("mine"),
+            KeyboardInterrupt(),
+            IndexError("i"),
+        ):
 
             def hook(pid: Any, error: BaseException = error) -> None:
                 raise error
@@ -442,9 +448,7 @@ class TestNoload:
         assert called == asked
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
-    def test_builds_and_imports_nothing(
-        self, engine: Engine, protocol: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_builds_and_imports_nothing(self, engine: Engine, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """No class is found, no function called, no state applied: neither hooks nor `import` are asked."""
         value, places = scattered(protocol)
         value.append(Reduce5())
@@ -487,7 +491,20 @@ class TestNoload:
 
     @pytest.mark.parametrize(
         "pid",
-        [7, "t", 1.5, True, 2**80, ("a", (1, None)), [1, [2]], {"k": (1,)}, {1, 2}, frozenset([3]), b"b", bytearray(b"x")],
+        [
+            7,
+            "t",
+            1.5,
+            True,
+            2**80,
+            ("a", (1, None)),
+            [1, [2]],
+            {"k": (1,)},
+            {1, 2},
+            frozenset([3]),
+            b"b",
+            bytearray(b"x"),
+        ],
         ids=repr,
     )
     def test_ids_of_builtin_types(self, engine: Engine, pid: Any) -> None:
@@ -497,7 +514,9 @@ class TestNoload:
         assert [type(found) for found in engine.references(data)] == [type(pid)] * 2
 
     @pytest.mark.parametrize(
-        "pid", [Plain(), ("oid", Plain), [1, {"k": Plain()}], Int(1), (1j,), {Plain}, range(2)], ids=lambda pid: type(pid)
+        "pid",
+        [Plain(), ("oid", Plain), [1, {"k": Plain()}], Int(1), (1j,), {Plain}, range(2)],
+        ids=lambda pid: type(pid),
     )
     def test_ids_that_need_an_import(self, engine: Engine, pid: Any) -> None:
         """An id that holds a class or an instance can't be told without building: an UnpicklingError."""
@@ -575,9 +594,7 @@ class TestTools:
 
     def test_globals_in_order(self, engine: Engine, extension: int) -> None:
         """Names by GLOBAL, INST, STACK_GLOBAL and extension code, as often as they occur, in order."""
-        data = (
-            b"(cmath\nsin\n(ino_such.module\nName\n\x8c\x01m\x94\x8c\x03a.b\x94\x93h\x00h\x01\x93\x83\x21\x43cmath\nsin\nt."
-        )
+        data = b"(cmath\nsin\n(ino_such.module\nName\n\x8c\x01m\x94\x8c\x03a.b\x94\x93h\x00h\x01\x93\x83\x21\x43cmath\nsin\nt."
         memoised = data.replace(b"\x94", b"q\x00", 1).replace(b"\x94", b"q\x01", 1)
         expected = [("math", "sin"), ("no_such.module", "Name"), ("m", "a.b"), ("m", "a.b")]
         expected += [("tests.pickle.zoo", "Plain"), ("math", "sin")]

@@ -84,7 +84,16 @@ class TestTruncation:
 
     def test_cut_streams_of_the_standard_with_our_error(self, engine: Engine) -> None:
         """A stream cut within an opcode's argument is an EOFError and an UnpicklingError; nothing at all an EOFError."""
-        for data in b"X\x05\x00\x00\x00ab", b"\x8c\x05ab", b"cmath\nsi", b"I12", b"\x80", b"\x8a\x05ab", b"J\x00", b"(lp0":
+        for data in (
+            b"X\x05\x00\x00\x00ab",
+            b"\x8c\x05ab",
+            b"cmath\nsi",
+            b"I12",
+            b"\x80",
+            b"\x8a\x05ab",
+            b"J\x00",
+            b"(lp0",
+        ):
             with pytest.raises(EOFError) as caught:
                 engine.loads(data)
             assert isinstance(caught.value, pickle.UnpicklingError)
@@ -277,7 +286,6 @@ class TestFrames:
                 with pytest.raises(REFUSED):
                     engine.Unpickler(make(b"\x80\x04" + data), persistent_load=[]).noload()
 
-
     def test_frames_that_part_an_opcode(self, engine: Engine) -> None:
         """A frame that ends within an opcode or another frame is refused, or read as if it weren't there; alike from all."""
         for data in (
@@ -336,7 +344,9 @@ class TestMutations:
         check(engine, data)
 
     @settings(max_examples=300)
-    @given(parts=st.lists(st.sampled_from(sorted(OPCODES.values())), max_size=25), end=st.sampled_from([b".", b"", b"t."]))
+    @given(
+        parts=st.lists(st.sampled_from(sorted(OPCODES.values())), max_size=25), end=st.sampled_from([b".", b"", b"t."])
+    )
     def test_any_opcodes(self, engine: Engine, parts: list[bytes], end: bytes) -> None:
         """Any good opcodes in any order."""
         check(engine, b"".join(parts) + end)

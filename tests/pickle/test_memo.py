@@ -300,7 +300,7 @@ class TestUnpickler:
     def test_after_a_failed_load(self, engine: Engine) -> None:
         """A load that fails leaves no stack or mark to the next."""
         unpickler = engine.Unpickler()
-        for bad in b"((((((", b"(K\x01K\x02\xff", b"((K\x01t.." b"R", b"K\x01K\x02a.":
+        for bad in b"((((((", b"(K\x01K\x02\xff", b"((K\x01t..R", b"K\x01K\x02a.":
             unpickler.feed(bad)
             with pytest.raises((pickle.UnpicklingError, EOFError)):
                 while True:

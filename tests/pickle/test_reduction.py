@@ -721,7 +721,9 @@ class TestTables:
 class TestReduceValue:
     """`pstore.pickle.reduce_value` and `apply_state`, the two halves for those who store state themselves."""
 
-    @pytest.mark.parametrize("name", ["plain", "slotted_with_dict", "states", "new_args", "dataclasses", "named_tuples"])
+    @pytest.mark.parametrize(
+        "name", ["plain", "slotted_with_dict", "states", "new_args", "dataclasses", "named_tuples"]
+    )
     @pytest.mark.parametrize("protocol", NEW)
     def test_reduction_rebuilds(self, name: str, protocol: int) -> None:
         """Calling what an object is reduced to and applying its state gives a copy."""

@@ -350,7 +350,9 @@ _entries("atom", ((repr(value), value) for value in (None, True, False, ..., Not
 _EDGES = [0, 1, 10, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64]
 _entries("int", ((str(value), value) for edge in _EDGES for value in {edge, -edge, -edge - 1}))
 # LONG1 holds up to 255 bytes, LONG4 the rest.
-_entries("int", ((f"of {bits} bits", sign << bits) for bits in (2031, 2032, 2039, 2040, 2048, 5000) for sign in (1, -1)))
+_entries(
+    "int", ((f"of {bits} bits", sign << bits) for bits in (2031, 2032, 2039, 2040, 2048, 5000) for sign in (1, -1))
+)
 
 _FLOATS = [0.0, -0.0, 1.5, -1e300, 5e-324, math.inf, -math.inf, math.nan, math.pi]
 _entries("float", ((repr(value), value) for value in _FLOATS))
@@ -593,7 +595,17 @@ def nested_instances() -> Any:
 
 @entry
 def renamed_since_python_2() -> Any:
-    return [range(3), collections.UserDict, functools.reduce, Exception("e"), OSError, zip, KeyError("k"), map, object()]
+    return [
+        range(3),
+        collections.UserDict,
+        functools.reduce,
+        Exception("e"),
+        OSError,
+        zip,
+        KeyError("k"),
+        map,
+        object(),
+    ]
 
 
 @entry
@@ -653,7 +665,13 @@ def exact_numbers() -> Any:
 @entry
 def library_values() -> Any:
     network = ipaddress.ip_network("10.0.0.0/8")
-    return [uuid.UUID(int=5), pathlib.PurePosixPath("/a/b"), network, re.compile("a+", re.IGNORECASE), slice(1, None, 2)]
+    return [
+        uuid.UUID(int=5),
+        pathlib.PurePosixPath("/a/b"),
+        network,
+        re.compile("a+", re.IGNORECASE),
+        slice(1, None, 2),
+    ]
 
 
 @entry
