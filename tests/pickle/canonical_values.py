@@ -62,6 +62,16 @@ def again(text: str) -> str:
     return "".join(list(text))
 
 
+def shared_members(word: str, pair: tuple[str, str]) -> Any:
+    """A set with a member that stands outside of it too, and inside of another."""
+    return [pair, shuffled([word, pair, Point(pair)])]
+
+
+def reached_twice(inner: Any) -> Any:
+    """A set that is a member of one and stands beside it."""
+    return [inner, {inner}, [inner]]
+
+
 VALUES: dict[str, Callable[[], Any]] = {
     "texts": lambda: shuffled(WORDS[:]),
     "bytes": lambda: shuffled([word.encode() for word in WORDS]),
@@ -82,9 +92,9 @@ VALUES: dict[str, Callable[[], Any]] = {
     "subclasses": lambda: [shuffled(WORDS[:50], TextSet), FrozenTextSet(shuffled(WORDS[:50], frozenset))],
     "empty": lambda: [set(), frozenset(), {frozenset()}],
     "equal texts": lambda: ["text", again("text"), {again("text"): again("key"), "key": {again("text"), again("key")}}],
-    "shared members": lambda: (lambda word, pair: [pair, shuffled([word, pair, Point(pair)])])("word", ("a", "b")),
+    "shared members": lambda: shared_members("word", ("a", "b")),
     "keys": lambda: {frozenset(WORDS[:8]): 1, Point(frozenset(WORDS[:8])): 2},
-    "reached twice": lambda: (lambda inner: [inner, {inner}, [inner]])(shuffled(WORDS[:30], frozenset)),
+    "reached twice": lambda: reached_twice(shuffled(WORDS[:30], frozenset)),
 }
 
 

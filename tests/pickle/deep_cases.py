@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Node:
     """A link of a chain."""
 
-    def __init__(self, next: Any = None) -> None:
-        self.next = next
+    def __init__(self, following: Any = None) -> None:
+        self.next = following
 
 
 class Slotted:
@@ -33,15 +33,15 @@ class Slotted:
 
     __slots__ = ("next",)
 
-    def __init__(self, next: Any = None) -> None:
-        self.next = next
+    def __init__(self, following: Any = None) -> None:
+        self.next = following
 
 
 class Built:
     """A link that is rebuilt by its arguments: each is complete before the one around it."""
 
-    def __init__(self, next: Any = None) -> None:
-        self.next = next
+    def __init__(self, following: Any = None) -> None:
+        self.next = following
 
     def __reduce__(self) -> Any:
         return Built, (self.next,)
@@ -50,8 +50,8 @@ class Built:
 class State:
     """A link that takes its state itself."""
 
-    def __init__(self, next: Any = None) -> None:
-        self.next = next
+    def __init__(self, following: Any = None) -> None:
+        self.next = following
 
     def __getstate__(self) -> Any:
         return (self.next,)
@@ -63,8 +63,8 @@ class State:
 class Initialised:
     """A link that old protocols call with its arguments."""
 
-    def __init__(self, next: Any) -> None:
-        self.next = next
+    def __init__(self, following: Any) -> None:
+        self.next = following
 
     def __getinitargs__(self) -> Any:
         return (self.next,)
@@ -99,6 +99,13 @@ def double(depth: int) -> Any:
     return first
 
 
+def closed(depth: int) -> Any:
+    """A chain that ends in a list which holds its beginning."""
+    core: list[Any] = []
+    core.append(chain(Node, depth, core))
+    return core[0]
+
+
 # case -> (maker, the way one level further in)
 CASES: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
     "list": (lambda depth: chain(lambda value: [value], depth), lambda value: value[0]),
@@ -111,10 +118,7 @@ CASES: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
     "state": (lambda depth: chain(State, depth), lambda value: value.next),
     "initialised": (lambda depth: chain(Initialised, depth), lambda value: value.next),
     "double": (double, lambda value: value.next),
-    "cycle": (
-        lambda depth: (lambda core: core.append(chain(Node, depth, core)) or core[0])([]),
-        lambda value: value.next,
-    ),
+    "cycle": (closed, lambda value: value.next),
 }
 
 
@@ -135,6 +139,13 @@ def dismantle(value: Any, step: Callable[[Any], Any]) -> int:
     return count
 
 
+def timed(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """Seconds of processor time, and the result."""
+    start = time.process_time()
+    result = call(*arguments)
+    return time.process_time() - start, result
+
+
 def main(engine_name: str, case: str, depth: str, protocols: str) -> None:
     """Run one case and print what it took."""
     engine = importlib.import_module(engine_name)
@@ -142,32 +153,23 @@ def main(engine_name: str, case: str, depth: str, protocols: str) -> None:
     took: dict[str, float] = {}
     value = make(int(depth))
     limit = sys.getrecursionlimit()
+    size = 0
     for protocol in map(int, protocols):
-
-        def timed(name: str, call: Callable[[], Any], protocol: int = protocol) -> Any:
-            start = time.process_time()
-            result = call()
-            took[f"{name} {protocol}"] = time.process_time() - start
-            return result
-
         file = io.BytesIO()
-        timed("dump", lambda: engine.Pickler(file, protocol).dump(value))
-        data = file.getvalue()
+        pickler = engine.Pickler(file, protocol)
+        took[f"dump {protocol}"], _ = timed(pickler.dump, value)
+        size = len(file.getvalue())
         file.seek(0)
-        loaded = timed("load", lambda: engine.Unpickler(file).load())
+        took[f"load {protocol}"], loaded = timed(engine.Unpickler(file).load)
         assert dismantle(loaded, step) == (int(depth) // 3 if case == "mixed" else int(depth))
         ids: list[Any] = []
         file.seek(0)
-        timed("noload", lambda: engine.Unpickler(file, persistent_load=ids).noload())
+        took[f"noload {protocol}"], _ = timed(engine.Unpickler(file, persistent_load=ids).noload)
         assert ids == []
-        assert file.tell() == len(data)
+        assert file.tell() == size
     assert sys.getrecursionlimit() == limit
     dismantle(value, step)
-    print(
-        json.dumps(
-            {"took": took, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "size": len(data)}
-        )
-    )
+    print(json.dumps({"took": took, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "size": size}))
 
 
 if __name__ == "__main__":

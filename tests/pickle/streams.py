@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Anything:
     """Can be called with whatever a stream says, and takes whatever it is given, so that no error is its own."""
 
-    def __new__(cls, *args: Any, **keywords: Any) -> Anything:
+    def __new__(cls, *args: Any, **keywords: Any) -> Anything:  # noqa: PYI034 - typing.Self is newer than Python 3.10
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -41,7 +41,7 @@ class Anything:
 class Simple:
     """Has a `__dict__` and lets the engine apply its state."""
 
-    def __new__(cls, *args: Any, **keywords: Any) -> Simple:
+    def __new__(cls, *args: Any, **keywords: Any) -> Simple:  # noqa: PYI034 - as above
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **keywords: Any) -> None:

@@ -149,7 +149,7 @@ def test_old_protocols(engine: Engine, protocol: int) -> None:
     """Before protocol 5 there are no buffers: neither as objects nor as a callback."""
     with pytest.raises(pickle.PicklingError, match="protocol"):
         engine.dumps([PickleBuffer(b"x")], protocol)
-    with pytest.raises(ValueError, match="protocol|buffer_callback"):
+    with pytest.raises(ValueError, match=r"protocol|buffer_callback"):
         engine.dumps([], protocol, buffer_callback=lambda buffer: None)
 
 

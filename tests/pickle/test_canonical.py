@@ -159,7 +159,9 @@ class TestSets:
                 members = [Member(number) for number in range(60)]
                 value = shuffled(members[:])
                 ids: Any = {id(member): member.name for member in members}
-                keywords: dict[str, Any] = {hook: ids if hook == "persistent_ids" else lambda obj: ids.get(id(obj))}
+                keywords: dict[str, Any] = {
+                    hook: ids if hook == "persistent_ids" else lambda obj, ids=ids: ids.get(id(obj))
+                }
                 streams.add(engine.dumps(value, 4, canonical=True, **keywords))
             assert len(streams) == 1, hook
             assert sorted(engine.references(streams.pop())) == [*range(60)]

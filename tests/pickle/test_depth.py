@@ -36,8 +36,9 @@ def run(engine: Engine, case: str, depth: int, protocols: str) -> dict[str, Any]
 @pytest.mark.deep
 @pytest.mark.parametrize("case", ["list", "instances", "double"])
 def test_a_million_levels(engine: Engine, case: str) -> None:
-    """A nested list, a chain of instances and a list linked both ways are dumped, loaded and skimmed, a million deep, each
-    in some seconds and in less than one and a half GiB, the objects themselves and the stream included.
+    """A nested list, a chain of instances and a list linked both ways are dumped, loaded and skimmed, a million deep.
+
+    Each in some seconds and in less than one and a half GiB, the objects themselves and the stream included.
     """
     told = run(engine, case, 1_000_000, "4")
     assert told["size"] > 1_000_000
@@ -58,7 +59,7 @@ def test_every_sort_of_nesting(engine: Engine, case: str) -> None:
 def deep() -> Any:
     """A list fifty thousand deep, around a core that some tests replace."""
     core: list[Any] = []
-    yield core, chain(lambda value: [value], 50_000, core)
+    return core, chain(lambda value: [value], 50_000, core)
 
 
 def test_error_at_the_bottom(engine: Engine, deep: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .engines import PROTOCOLS
-from .zoo import Data, Dict, Error, Key, List, NewArgs, NewArgsEx, Old, Outer, Plain, Reduced, Set, Slotted, State
+from .zoo import Data, Dict, Error, Key, List, NewArgs, NewArgsEx, Old, Plain, Reduced, Set, Slotted, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,12 +185,9 @@ class TestWhatAndWhy:
         class Local:
             pass
 
-        for bad, name in (local, "local"), (Local, "Local"), (Local(), "Local"), (Outer.Inner().__init__, "Inner"):
-            try:
+        for bad, name in (local, "local"), (Local, "Local"), (Local(), "Local"), (Local().__init__, "Local"):
+            with pytest.raises(pickle.PicklingError, match=rf"^root\[0\].*\b{name}\b"):
                 engine.dumps([bad])
-            except pickle.PicklingError as error:
-                assert str(error).startswith("root[0]")  # noqa: PT017
-                assert name in str(error)  # noqa: PT017
 
     def test_a_name_that_means_something_else(self, engine: Engine) -> None:
         """A class or function whose name leads to something else, or nowhere, is refused with that name."""
@@ -204,7 +201,7 @@ class TestWhatAndWhy:
 
     @pytest.mark.parametrize(
         "make",
-        [threading.Lock, lambda: (i for i in ()), lambda: sys, lambda: sys._getframe(), lambda: memoryview(b"x")],
+        [threading.Lock, lambda: (i for i in ()), lambda: sys, sys._getframe, lambda: memoryview(b"x")],
     )
     def test_type_errors(self, engine: Engine, make: Any) -> None:
         """What is a TypeError by the standard is a TypeError and a PicklingError, with the way and the reason."""
@@ -235,17 +232,14 @@ class TestWhatAndWhy:
     def test_errors_can_be_pickled_and_copied(self, engine: Engine) -> None:
         """Our errors are pickled, by us and the standard, with their message and type."""
         errors: list[BaseException] = []
-        for bad in [BAD], [threading.Lock()], Reduced:
-            try:
-                engine.dumps({"k": bad if bad is not Reduced else [lambda: 0]})
-            except pickle.PicklingError as error:
-                errors.append(error)
+        for bad in [BAD], [threading.Lock()], sys:
+            with pytest.raises(pickle.PicklingError) as caught:
+                engine.dumps({"k": bad})
+            errors.append(caught.value)
         for data in b"\xff.", b"R", b"\x82\x05.", b"X\xff", b"S'\\'\n.", b"c\xff\xff\n\n.", b"h\x05.":
-            try:
+            with pytest.raises(pickle.UnpicklingError) as refused:
                 engine.loads(data)
-            except (pickle.UnpicklingError, EOFError) as error:
-                errors.append(error)
-        assert len(errors) == 10
+            errors.append(refused.value)
         for error in errors:
             for twin in copy.copy(error), pickle.loads(pickle.dumps(error)), engine.loads(engine.dumps(error)):
                 assert type(twin) is type(error)
@@ -319,7 +313,7 @@ class TestCodeOfOthers:
 
 class TestLoadMessages:
     @pytest.mark.parametrize(
-        ("data", "offset", "opcode"),
+        "data, offset, opcode",
         [
             (b"\x80\x02K\x01a.", 4, "APPEND"),
             (b"K\x01K\x02\x93.", 4, "STACK_GLOBAL"),
@@ -375,4 +369,4 @@ def test_arguments_of_the_constructors(engine: Engine) -> None:
     with pytest.raises(TypeError):
         engine.loads(b"N.", no_such_keyword=1)
     with pytest.raises(TypeError):
-        engine.Unpickler(io.BytesIO(), True)  # noqa: FBT003 - keywords only, as in the standard
+        engine.Unpickler(io.BytesIO(), True)  # keywords only, as in the standard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -165,7 +166,9 @@ def test_interactive(engine: Engine) -> None:
                     writer.write(chunk)
                 if len(chunks) > 1:
                     # What a socket holds is bounded; the rest goes out while the other side reads.
-                    thread = threading.Thread(target=lambda: (writer.write(b"".join(chunks[1:])), writer.flush()))
+                    thread = threading.Thread(
+                        target=lambda rest=chunks[1:]: (writer.write(b"".join(rest)), writer.flush())
+                    )
                     thread.start()
                     assert_alike(value, engine.load(reader))
                     thread.join(20)
@@ -242,10 +245,8 @@ class TestWriting:
                 return result
 
         for _ in range(2):
-            try:
+            with contextlib.suppress(TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError):
                 engine.load(File(b""))
-            except (TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError):
-                pass
 
     def test_pipes(self, engine: Engine) -> None:
         """Ends of a pipe serve as files."""

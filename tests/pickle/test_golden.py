@@ -48,13 +48,12 @@ def material(monkeypatch: pytest.MonkeyPatch, codes: None) -> Iterator[Any]:
 
 def load_all(engine: Engine, data: bytes, **hooks: Any) -> Any:
     """The value of the stream, or the list of the values of several; Python 2's str as text, byte for character."""
-    unpickler = engine.unpickler(data, encoding="latin-1", **hooks)
+    file = io.BytesIO(data)
+    unpickler = engine.Unpickler(file, encoding="latin-1", **hooks)
     values = []
-    while True:
-        try:
-            values.append(unpickler.load())
-        except EOFError:
-            return values if len(values) > 1 else values[0]
+    while file.tell() < len(data):
+        values.append(unpickler.load())
+    return values if len(values) > 1 else values[0]
 
 
 def test_the_set_is_complete() -> None:

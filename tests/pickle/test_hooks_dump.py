@@ -142,7 +142,7 @@ class TestPersistentId:
         """Any object at all may be replaced by an id, atoms and keys too."""
         value = [None, True, 1, 1.5, "s", b"b", (), {"key": "value"}, len, int]
         for protocol in BINARY:
-            for chosen in value[:6] + ["key", "value", len, int]:
+            for chosen in [*value[:6], "key", "value", len, int]:
                 hook = lambda obj, chosen=chosen: ("id",) if obj is chosen else None  # noqa: E731
                 data = engine.dumps(value, protocol, persistent_id=hook)
                 assert data == self.standard(value, protocol, hook)
@@ -278,7 +278,7 @@ class TestIds:
         table = {"persistent_ids": {id(one): pid}}
         hooks = [{hook: lambda obj: pid if obj is one else None} for hook in HOOKS[:2]]
         for keywords in *hooks, table:
-            with pytest.raises(pickle.PicklingError, match="protocol 0.*ASCII|ASCII.*protocol 0"):
+            with pytest.raises(pickle.PicklingError, match=r"protocol 0.*ASCII|ASCII.*protocol 0"):
                 engine.dumps([1, one], 0, **keywords)
 
 
@@ -650,7 +650,7 @@ class TestMutatingHooks:
                     try:
                         data = engine.dumps([items], protocol, persistent_id=hook)
                     except RuntimeError as error:
-                        assert "changed size" in str(error) or "during iteration" in str(error)
+                        assert "changed size" in str(error) or "during iteration" in str(error)  # noqa: PT017
                     else:
                         (loaded,) = pickle.loads(data)
                         assert type(loaded) is type(items)

@@ -86,7 +86,9 @@ class TestPersistentLoad:
         for protocol in PROTOCOLS:
             data = engine.dumps([one, one], protocol, persistent_id=ids_for(one))
             asked: list[Any] = []
-            unpickler = with_hook(engine, form, "persistent_load", lambda pid: (asked.append(pid), one)[1], data)
+            unpickler = with_hook(
+                engine, form, "persistent_load", lambda pid, asked=asked: (asked.append(pid), one)[1], data
+            )
             assert unpickler.load() == [one, one]
             assert asked == ["0", "0"]
 
@@ -272,7 +274,7 @@ class TestFindGlobal:
         def refuse(module: str, name: str) -> Any:
             raise pickle.UnpicklingError(f"no {name}")
 
-        with pytest.raises(pickle.UnpicklingError, match="^no Plain$"):
+        with pytest.raises(pickle.UnpicklingError, match=r"^no Plain$"):
             with_hook(engine, "attribute", hook, refuse, data).load()
 
     def test_answer_is_not_cached_for_others(self, engine: Engine, extension: int) -> None:
@@ -361,7 +363,7 @@ class TestFindGlobal:
 
         assert Unpickler(io.BytesIO(NAMED["STACK_GLOBAL"])).load() is Plain
         for data in b"cbuiltins\neval\n.", b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", b"(ibuiltins\neval\n.":
-            with pytest.raises(pickle.UnpicklingError, match="^refused$"):
+            with pytest.raises(pickle.UnpicklingError, match=r"^refused$"):
                 Unpickler(io.BytesIO(data)).load()
 
     def test_audit(self, engine: Engine) -> None:
@@ -516,7 +518,7 @@ class TestNoload:
     @pytest.mark.parametrize(
         "pid",
         [Plain(), ("oid", Plain), [1, {"k": Plain()}], Int(1), (1j,), {Plain}, range(2)],
-        ids=lambda pid: type(pid),
+        ids=type,
     )
     def test_ids_that_need_an_import(self, engine: Engine, pid: Any) -> None:
         """An id that holds a class or an instance can't be told without building: an UnpicklingError."""
@@ -677,5 +679,5 @@ class TestOverriding:
             def load_none(self) -> None:
                 raise IndexError("mine")
 
-        with pytest.raises(IndexError, match="^mine$"):
+        with pytest.raises(IndexError, match=r"^mine$"):
             Unpickler(io.BytesIO(b"N.")).load()

@@ -211,7 +211,7 @@ class TestArguments:
                 engine.load(make(data))
 
     @pytest.mark.parametrize(
-        ("data", "value"),
+        "data, value",
         [
             (b"I 5 \n.", 5), (b"I+5\n.", 5), (b"I0x10\n.", 16), (b"I-0\n.", 0), (b"L5\n.", 5), (b"L-5L\n.", -5),
             (b"Finf\n.", float("inf")), (b"F1e3\n.", 1000.0), (b"I00\n.", False), (b"I01\n.", True), (b"\x8a\x00.", 0),

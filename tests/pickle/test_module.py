@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 import os
@@ -28,7 +29,9 @@ ADDED = {"references", "globals", "engine", "reduce_value", "apply_state"}
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own."""
     whole = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, env=whole, timeout=60, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, env=whole, timeout=60, text=True, check=False
+    )
 
 
 class TestDropIn:
@@ -88,7 +91,7 @@ class TestDropIn:
         file = io.BytesIO()
         engine.dump(value, file, 0)
         engine.dump(value, file=file, protocol=None, fix_imports=True)
-        engine.Pickler(file, 4, True, None).dump(value)  # noqa: FBT003
+        engine.Pickler(file, 4, True, None).dump(value)
         file.seek(0)
         assert engine.load(file, fix_imports=True, encoding="ASCII", errors="strict", buffers=None) == value
         assert engine.load(file=file) == value
@@ -118,6 +121,7 @@ class TestDropIn:
 
     def test_subclasses(self, engine: Engine) -> None:
         """Picklers and unpicklers can be subclassed with attributes and an `__init__` of their own."""
+
         class Pickler(engine.Pickler):
             def __init__(self, file: Any, prefix: str, **keywords: Any) -> None:
                 super().__init__(file, **keywords)
@@ -140,10 +144,8 @@ class TestDropIn:
         """A pickler or unpickler that a value holds by mistake isn't a crash."""
         for bad in engine.Pickler(None), engine.Unpickler():
             for protocol in PROTOCOLS:
-                try:
+                with contextlib.suppress(pickle.PicklingError, TypeError):
                     engine.dumps([bad], protocol)
-                except (pickle.PicklingError, TypeError):
-                    pass
 
 
 class TestEngines:
@@ -207,7 +209,21 @@ class TestOpcodes:
 
 def test_readable_by_every_python(engine: Engine) -> None:
     """A stream of each protocol says which protocol it is, and uses no opcode of a later one."""
-    value = [1, 2**70, 1.5, "text", b"bytes", bytearray(b"ba"), (1, 2), {1}, frozenset([2]), {"k": Plain(a=1)}, len, None, True]
+    value = [
+        1,
+        2**70,
+        1.5,
+        "text",
+        b"bytes",
+        bytearray(b"ba"),
+        (1, 2),
+        {1},
+        frozenset([2]),
+        {"k": Plain(a=1)},
+        len,
+        None,
+        True,
+    ]
     for protocol in PROTOCOLS:
         data = engine.dumps(value, protocol)
         assert max(opcode.proto for opcode, _, _ in pickletools.genops(data)) <= protocol

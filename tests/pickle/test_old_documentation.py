@@ -130,7 +130,7 @@ class TestSafety:
         """`find_global = None`: no class or function comes into the process by name."""
         unpickler = engine.unpickler(engine.dumps([1, Integer(7)], protocol))
         unpickler.find_global = None
-        with pytest.raises(pickle.UnpicklingError, match="Integer|_reconstructor"):
+        with pytest.raises(pickle.UnpicklingError, match=r"Integer|_reconstructor"):
             unpickler.load()
         unpickler = engine.unpickler(engine.dumps([1, ("text", 2.5, None)], protocol))
         unpickler.find_global = None
@@ -153,7 +153,7 @@ class TestSafety:
         assert asked == [(Integer.__module__, "Integer")]
         unpickler = engine.unpickler(engine.dumps(Stranger(7), max(protocol, 2)))
         unpickler.find_global = find_global
-        with pytest.raises(pickle.UnpicklingError, match="^refused: .*Stranger"):
+        with pytest.raises(pickle.UnpicklingError, match=r"^refused: .*Stranger"):
             unpickler.load()
 
 
@@ -173,7 +173,7 @@ def test_load_global_overridden(engine: Engine) -> None:
     data = engine.dumps([Integer(7)], 2)
     (loaded,) = Careful(io.BytesIO(data)).load()
     assert str(loaded) == "fancy 7"
-    with pytest.raises(pickle.UnpicklingError, match="^refused: .*Stranger"):
+    with pytest.raises(pickle.UnpicklingError, match=r"^refused: .*Stranger"):
         Careful(io.BytesIO(engine.dumps([Stranger(7)], 2))).load()
     # Protocol 4 has other opcodes for names: what isn't GLOBAL doesn't come by here.
     assert type(Careful(io.BytesIO(engine.dumps(Integer(7), 4))).load()) is Integer

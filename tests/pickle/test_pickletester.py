@@ -35,8 +35,9 @@ EXCEPTIONS: dict[str, str] = {}
 
 @pytest.fixture(autouse=True, scope="module")
 def scratch_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run in a directory of its own: the suite writes files where it stands, and imports modules from there by a
-    relative path, which the import system remembers; hence one directory for all of it.
+    """Run in a directory of its own: the suite writes files where it stands.
+
+    One for all of it: modules are imported from there by a relative path, which the import system remembers.
     """
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("pickletester"))
@@ -221,18 +222,16 @@ class HookLifetime:
         class Table:
             pass
 
-        table = Table()
-
         class Pickler(self.engine.Pickler):
-            def __init__(self, *args: Any) -> None:
+            def __init__(self, table: Any, *args: Any) -> None:
                 self.dispatch_table = table
                 super().__init__(*args)
 
-        pickler = Pickler(io.BytesIO())
+        table = Table()
+        pickler = Pickler(table, io.BytesIO())
         self.assertIs(pickler.dispatch_table, table)
         freed = weakref.ref(table)
         del pickler, table
-        Pickler = None  # its method's closure held the table
         gc.collect()
         self.assertIsNone(freed())
 

@@ -69,7 +69,7 @@ class TestReduceTuples:
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
     @pytest.mark.parametrize(
-        ("make", "built"),
+        "make, built",
         [
             (lambda: (Reduced, ("a",)), ["init", "a"]),
             (lambda: (Reduced, (), None), ["init"]),
@@ -201,7 +201,7 @@ class TestReduceTuples:
             with pytest.raises((RecursionError, pickle.PicklingError)):
                 pickler.dumps(State(1))
 
-    @pytest.mark.parametrize("maker", [lambda one: (one, 1, 2, 3), lambda one: Key(one)])
+    @pytest.mark.parametrize("maker", [lambda one: (one, 1, 2, 3), Key])
     def test_cycles_through_arguments(self, engine: Engine, maker: Any) -> None:
         """Tuples and rebuilt objects in a cycle through a mutable object are the standard's, byte for byte."""
         for protocol in PROTOCOLS:
@@ -229,7 +229,6 @@ class TestNewArguments:
 
     def test_values(self, engine: Engine) -> None:
         """`__new__` gets them back, `__init__` isn't called."""
-
         for protocol in NEW:
             one = engine.loads(engine.dumps(NewArgs(1, [2]), protocol))
             assert one.values == (1, [2])
@@ -268,7 +267,7 @@ class TestNewArguments:
         for arguments in (str,), (Plain, 1), (), ("text",):
             for protocol in NEW:
                 one = Reduces((copyreg.__newobj__, arguments))
-                with pytest.raises(pickle.PicklingError, match="^root"):
+                with pytest.raises(pickle.PicklingError, match=r"^root"):
                     engine.dumps(one, protocol)
 
     def test_newobj_ex_of_another_class(self, engine: Engine) -> None:
@@ -276,7 +275,7 @@ class TestNewArguments:
         for arguments in (str, (), {}), (Reduces, [], {}), (Reduces, (), []), (Reduces, ()), (), 5:
             for protocol in NEW:
                 one = Reduces((copyreg.__newobj_ex__, arguments))
-                with pytest.raises(pickle.PicklingError, match="^root"):
+                with pytest.raises(pickle.PicklingError, match=r"^root"):
                     engine.dumps(one, protocol)
 
 
@@ -336,7 +335,6 @@ class TestInitArguments:
 
     def test_class_without_them_is_not_called(self, engine: Engine) -> None:
         """INST and OBJ without arguments make an instance of a class without `__getinitargs__`, uncalled."""
-
         for data in b"(itests.pickle.zoo\nOld\n.", b"(ctests.pickle.zoo\nOld\no.":
             with pytest.raises(TypeError):
                 engine.loads(data)  # has __getinitargs__, so it is called, and wants arguments
@@ -404,9 +402,9 @@ class TestInitArguments:
             loaded = engine.loads(data)
             assert loaded.first[0] is loaded
 
-    @pytest.mark.parametrize("bad", [None, 5, [1, 2]], ids=repr)
+    @pytest.mark.parametrize("bad", [None, 5, {1: 2}], ids=repr)
     def test_bad_arguments(self, engine: Engine, bad: Any) -> None:
-        """Arguments that are no sequence of arguments are a PicklingError, or mean what their items say."""
+        """Arguments that are no sequence are a PicklingError."""
 
         class Bad(Old):
             def __getinitargs__(self) -> Any:
@@ -416,13 +414,8 @@ class TestInitArguments:
         setattr(sys.modules[__name__], "Bad", Bad)  # noqa: B010
         try:
             for protocol in 0, 1:
-                try:
-                    data = engine.dumps([Bad(1, 2)], protocol)
-                except pickle.PicklingError as error:
-                    assert str(error).startswith("root[0]: ")  # noqa: PT017
-                else:
-                    assert vars(engine.loads(data)[0]) == {"first": 1, "second": 2}
-                    assert bad == [1, 2]
+                with pytest.raises(pickle.PicklingError, match=r"^root\[0\]: "):
+                    engine.dumps([Bad(1, 2)], protocol)
         finally:
             delattr(sys.modules[__name__], "Bad")
 
@@ -482,7 +475,7 @@ class TestState:
 
     def test_attribute_names_are_interned(self, engine: Engine) -> None:
         """Names of attributes are the interpreter's own strings, whatever the protocol."""
-        name = "".join(["attribute", "_of_", "this_test"])
+        name = "".join(list("attribute_of_this_test"))
         one = Plain()
         vars(one)[name] = 1
         for protocol in PROTOCOLS:
@@ -637,7 +630,7 @@ class TestExtensions:
     def test_unregistered(self, engine: Engine) -> None:
         """A code that nobody registered is an UnpicklingError that tells it; one of 0 or less too."""
         for data in b"\x82\x05.", b"\x83\x05\x01.", b"\x84\x05\x01\x01\x01.":
-            with pytest.raises(pickle.UnpicklingError, match="5|261|16843013"):
+            with pytest.raises(pickle.UnpicklingError, match=r"5|261|16843013"):
                 engine.loads(data)
         for data in b"\x82\x00.", b"\x83\x00\x00.", b"\x84\x00\x00\x00\x00.", b"\x84\xff\xff\xff\xff.":
             with pytest.raises(pickle.UnpicklingError):
@@ -710,11 +703,11 @@ class TestTables:
         for protocol in PROTOCOLS:
             pickler = engine.Pickler(None, protocol)
             pickler.reducer_override = lambda obj: bad
-            with pytest.raises(pickle.PicklingError, match="^root"):
+            with pytest.raises(pickle.PicklingError, match=r"^root"):
                 pickler.dumps([Plain()])
             pickler = engine.Pickler(None, protocol)
             pickler.dispatch_table = {Plain: lambda obj: bad}
-            with pytest.raises(pickle.PicklingError, match="^root"):
+            with pytest.raises(pickle.PicklingError, match=r"^root"):
                 pickler.dumps([Plain()])
 
 

@@ -113,7 +113,7 @@ def test_pickler(engine: Engine, moment: str, name: str) -> None:
 def test_pickler_made_busy_by_an_uncaught_error(engine: Engine) -> None:
     """The RuntimeError of a call back may end the outer dump too; the pickler can be used again."""
     pickler = engine.Pickler(None, 4)
-    pickler.persistent_id = lambda obj: pickler.dumps(obj)
+    pickler.persistent_id = pickler.dumps
     with pytest.raises(RuntimeError):
         pickler.dumps([1])
     del pickler.persistent_id
@@ -159,7 +159,7 @@ class CallingSetState:
 
 
 class CallingNew:
-    def __new__(cls) -> CallingNew:
+    def __new__(cls) -> CallingNew:  # noqa: PYI034 - typing.Self is newer than Python 3.10
         loading and loading()
         return super().__new__(cls)
 

@@ -139,9 +139,7 @@ def test_unbatched_form_of_old_protocols(engine: Engine) -> None:
 
 @pytest.mark.parametrize("fix_imports", [True, False])
 def test_names_of_python_2(engine: Engine, fix_imports: bool) -> None:
-    """Protocols below 3 write the old names of what was renamed, unless told not to; loading maps them back, unless told
-    not to.
-    """
+    """Protocols below 3 write the old names of what was renamed, and loading maps them back; unless told not to."""
     obj = ZOO["renamed_since_python_2"]()
     for protocol in PROTOCOLS:
         data = engine.dumps(obj, protocol, fix_imports=fix_imports)

@@ -19,7 +19,7 @@ class TextReader:
     def __init__(self, path: str) -> None:
         self.path = path
         self.line_number = 0
-        self._file: IO[str] = Path(path).open(encoding="utf-8")
+        self._file: IO[str] = Path(path).open(encoding="utf-8")  # noqa: SIM115 - closed by `close`
 
     def readline(self) -> str | None:
         """The next line with its number, or None at the end."""
@@ -40,7 +40,7 @@ class TextReader:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._file = Path(self.path).open(encoding="utf-8")
+        self._file = Path(self.path).open(encoding="utf-8")  # noqa: SIM115 - as above
         for _ in range(self.line_number):
             self._file.readline()
 

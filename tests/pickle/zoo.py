@@ -392,8 +392,8 @@ _entries("frozenset of", ((str(size), frozenset(range(size))) for size in _SIZES
 
 @entry
 def same_strings() -> Any:
-    word = "".join(["shared", "word"])
-    return [word, {word: word}, (word,), "".join(["shared", "word"])]
+    word = "".join(list("sharedword"))
+    return [word, {word: word}, (word,), "".join(list("sharedword"))]
 
 
 @entry
@@ -698,7 +698,15 @@ def namespaces() -> Any:
 def iterators() -> Any:
     items = iter([1, 2, 3])
     next(items)
-    return [items, iter((1, 2)), iter("ab"), reversed([1, 2]), enumerate(["a"]), zip([1], [2]), iter({"k": 1})]
+    return [
+        items,
+        iter((1, 2)),
+        iter("ab"),
+        reversed([1, 2]),
+        enumerate(["a"]),
+        zip([1], [2], strict=False),
+        iter({"k": 1}),
+    ]
 
 
 @entry
@@ -708,7 +716,7 @@ def structure_sequences() -> Any:
 
 @entry
 def generics() -> Any:
-    return [list[int], dict[str, list[int]], int | str, typing.Optional[int], typing.Any, T]
+    return [list[int], dict[str, list[int]], int | str, typing.Optional["int"], typing.Any, T]
 
 
 @entry
@@ -719,7 +727,7 @@ def random_state() -> Any:
 # -------------------------------------------------------------------------------------------------------- likeness
 
 ATOMS = (type(None), bool, int, type(...), type(NotImplemented), type, types.FunctionType)
-_ITERATORS = tuple(type(iter(kind())) for kind in (list, tuple, str, dict)) + (type(reversed([])), enumerate, zip)
+_ITERATORS = (*(type(iter(kind())) for kind in (list, tuple, str, dict)), type(reversed([])), enumerate, zip)
 
 
 class Difference(AssertionError):
