@@ -88,7 +88,7 @@ class Malformed(UnpicklingError):
     Attributes:
         reason: What is wrong.
         offset: Offset of the opcode in the stream, the stream's first byte being 0; None where it isn't known.
-        opcode: Name of the opcode, or None.
+        opcode: Name of the opcode; of an unknown one, the repr of its byte; None where there is none.
     """
 
     def __init__(self, reason: str, offset: int | None = None, opcode: str | None = None) -> None:
@@ -98,9 +98,7 @@ class Malformed(UnpicklingError):
         self.opcode = opcode
 
     def __str__(self) -> str:
-        if self.offset is None:
-            return self.reason
-        return f"{self.reason} (at byte {self.offset}, opcode {self.opcode})"
+        return _placed(self.reason, self.offset, self.opcode)
 
 
 class MalformedValue(Malformed, ValueError):
@@ -133,6 +131,10 @@ class MalformedText(Malformed, UnicodeDecodeError):
         return type(self), (self.detail, plain), {"offset": self.offset, "opcode": self.opcode}
 
     def __str__(self) -> str:
-        if self.offset is None:
-            return self.detail
-        return f"{self.detail} (at byte {self.offset}, opcode {self.opcode})"
+        return _placed(self.detail, self.offset, self.opcode)
+
+
+def _placed(reason: str, offset: int | None, opcode: str | None) -> str:
+    if offset is None:
+        return reason
+    return f"{reason} (at byte {offset})" if opcode is None else f"{reason} (at byte {offset}, opcode {opcode})"

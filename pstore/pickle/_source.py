@@ -70,6 +70,10 @@ class FileSource:
         if self._shown:
             self._give_up()
 
+    def tell(self) -> int:
+        """Return how much of the stream is read, a frame being read at once."""
+        return self._offset
+
     def tell_window(self) -> int:
         """Return how much of the window is read."""
         return self._stream.tell()
@@ -136,13 +140,17 @@ class FileSource:
 
     def fetch(self, size: int) -> bool:
         """Make the next `size` bytes the window; tell whether they are there."""
+        begin = self._stream.tell()
         if self._shown:
             self._give_up()
         at = self._offset - (len(self.window) - self._stream.tell())
         data = self._stream.read()
         data += self._from_file(size - len(data))
+        if len(data) < size:
+            self._stream.seek(begin)  # where the opcode that asks for them ends
+            return False
         self._open(data, at)
-        return len(data) >= size
+        return True
 
     def _from_file(self, size: int) -> bytes:
         data = self._ask_file(min(size, _STEP)) if size > 0 else b""

@@ -69,6 +69,17 @@ class _Opaque:
         return "<not built>"
 
 
+# Types whose values are hashed at once. (A frozenset's elements were hashed when it was made.)
+_FLAT = frozenset({str, int, float, complex, bool, bytes, type(None), frozenset, _Opaque})
+_TUPLE_HASH: Any = tuple.__hash__  # namedtuples have it too
+_KEY_DEPTH = 500  # of tuples in tuples
+# Items of tuples that all keys of a stream may have, those of a shared tuple counted each time; and for each byte of it.
+_HASH_WORK = 1_000_000
+_HASH_WORK_PER_BYTE = 100
+
+# Types whose methods aren't somebody's code.
+_BUILTIN = frozenset({bytearray, bytes, dict, float, frozenset, int, list, set, str, tuple, type})
+
 #: Stands for whatever `Unpickler.noload` doesn't build.
 OPAQUE = _Opaque()
 
@@ -79,6 +90,9 @@ _CALLING = frozenset(
         *(op.FROZENSET, op.NEXT_BUFFER, op.READONLY_BUFFER, op.STRING, op.BINSTRING, op.SHORT_BINSTRING),
     }
 )
+
+# The only ones that do when nothing is built.
+_SNIFFING = frozenset({op.PERSID, op.BINPERSID, op.STRING, op.BINSTRING, op.SHORT_BINSTRING})
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.?))", re.DOTALL)
 _ESCAPED = dict(
@@ -182,6 +196,7 @@ class Unpickler:
             self.find_global = find_global
         self._buffers = None if buffers is None else iter(buffers)
         self._memo: dict[int, Any] = {}
+        self._hash_work = 0  # see _check_keys
         self._reset()
 
     # ------------------------------------------------------------------------------------------------------- interface
@@ -331,9 +346,10 @@ class Unpickler:
                 error.offset, error.opcode = self._position(start, opcode)
             raise
         except (IndexError, TypeError, ValueError, OverflowError, struct.error) as error:
-            if opcode in self._calling or (file is not None and file.failed):
+            calling = _SNIFFING if handlers is self._noload_handlers else self._calling
+            if opcode in calling or (file is not None and file.failed):
                 raise
-            malformed = _explain(error)
+            malformed = _explain(error, opcode)
             malformed.offset, malformed.opcode = self._position(start, opcode)
             raise malformed from error
         finally:
@@ -344,6 +360,7 @@ class Unpickler:
 
     def _prepare(self) -> None:
         self.proto = 0
+        self._hash_work = 0
         find = getattr(self, "find_global", _UNSET)
         if find is None:
             self._find = self._refuse
@@ -352,10 +369,16 @@ class Unpickler:
         ask = self.persistent_load
         self._ask = _appender(ask) if isinstance(ask, list) else ask
 
+    def _reached(self) -> int:
+        """Return how many bytes of the stream are read, and perhaps of those before it."""
+        if self._memory is not None:
+            return self._memory.tell()
+        return 0 if self._file is None else self._file.tell()
+
     def _position(self, start: int, opcode: bytes) -> tuple[int, str | None]:
         """Return offset and name of the opcode that is being run."""
         known = op.BY_CODE.get(opcode)
-        name = None if known is None else known.name
+        name = known.name if known is not None else repr(opcode) if opcode else None
         data, base, reached = b"", 0, 0
         if self._memory is not None:
             data, base, reached = self._memory.getvalue(), start, self._memory.tell()
@@ -364,6 +387,8 @@ class Unpickler:
                 return self._file.opcode_at, name
             data, start, base = self._file.window, 0, -self._file.window_at
             reached = self._file.tell_window()
+        if not opcode:  # the end, where there should be one
+            return reached - base, name
         at = start
         for offset, _, _, end in op.scan(data, start):
             if end >= reached:
@@ -567,7 +592,7 @@ class Unpickler:
         if self._memory is not None or self._file is None:
             self.append(bytearray(self._counted(size)))
             return
-        data = self._file.read_bytearray(size)
+        data = self._file.read_bytearray(size) if size <= sys.maxsize else bytearray()
         if len(data) != size:
             raise Truncated(_CUT)
         self.append(data)
@@ -648,7 +673,7 @@ class Unpickler:
         if type(target) is list:
             target.append(item)
         else:
-            _method(target, "append")(item)
+            _fill(target, _method(target, "append"), item)
 
     def load_appends(self) -> None:
         items = self.pop_mark()
@@ -656,28 +681,29 @@ class Unpickler:
         if type(target) is list:
             target.extend(items)
         elif (extend := getattr(target, "extend", None)) is not None:
-            extend(items)
+            _fill(target, extend, items)
         else:  # PEP 307 asks for either
             append = _method(target, "append")
             for item in items:
-                append(item)
+                _fill(target, append, item)
 
     def load_empty_dict(self) -> None:
         self.append({})
 
     def load_dict(self) -> None:
+        items = self.pop_mark()
         target: dict[Any, Any] = {}
-        _set_items(target, self.pop_mark())
+        self._set_items(target, items)
         self.append(target)
 
     def load_setitem(self) -> None:
         value = self._pop()
         key = self._pop()
-        _set_items(self._top(), [key, value])
+        self._set_items(self._top(), [key, value])
 
     def load_setitems(self) -> None:
         items = self.pop_mark()
-        _set_items(self._top(), items)
+        self._set_items(self._top(), items)
 
     def load_empty_set(self) -> None:
         self.append(set())
@@ -685,16 +711,71 @@ class Unpickler:
     def load_additems(self) -> None:
         items = self.pop_mark()
         target = self._top()
+        self._check_keys(items)
         if isinstance(target, set):
-            _hashing(items, target.update, items)
+            target.update(items)
         else:
             add = _method(target, "add")
             for item in items:
-                add(item)
+                _fill(target, add, item)
 
     def load_frozenset(self) -> None:
         items = self.pop_mark()
-        self.append(_hashing(items, frozenset, items))
+        self._check_keys(items)
+        self.append(frozenset(items))
+
+    def _set_items(self, target: Any, items: list[Any]) -> None:
+        """Put keys and values, one behind the other, into a mapping."""
+        if len(items) % 2:
+            raise Malformed(_ODD)
+        keys = items[::2]
+        self._check_keys(keys)
+        if type(target) is dict:
+            target.update(zip(keys, items[1::2], strict=True))
+            return
+        if not hasattr(type(target), "__setitem__"):
+            raise MalformedType(f"a {type(target).__name__} can't have items")
+        for key, value in zip(keys, items[1::2], strict=True):
+            _fill(target, target.__setitem__, key, value)
+
+    def _check_keys(self, keys: Iterable[Any]) -> None:
+        """Make sure that keys can be hashed: that they have a hash, and that finding it ends.
+
+        The interpreter hashes a tuple by recursion, with no check of its depth, and once for each way that leads to it:
+        a deep one crashes it, and a hundred bytes can make one of which the hash takes years.
+        """
+        if _FLAT.issuperset(map(type, keys)):
+            return
+        for key in keys:
+            kind = type(key)
+            if kind in _FLAT:
+                continue
+            if kind.__hash__ is _TUPLE_HASH:
+                self._check_tuple(key)
+            elif kind.__hash__ is None:
+                raise MalformedType(f"unhashable type: {kind.__name__!r}")
+
+    def _check_tuple(self, key: tuple[Any, ...]) -> None:
+        open_tuples = [tuple.__iter__(key)]
+        work = self._hash_work
+        while open_tuples:
+            for item in open_tuples[-1]:
+                work += 1
+                kind = type(item)
+                if kind in _FLAT:
+                    continue
+                if kind.__hash__ is _TUPLE_HASH:
+                    open_tuples.append(tuple.__iter__(item))
+                    break
+                if kind.__hash__ is None:
+                    raise MalformedType(f"unhashable type: {kind.__name__!r}")
+            else:
+                open_tuples.pop()
+            if len(open_tuples) > _KEY_DEPTH:
+                raise Malformed(f"a key is a tuple of tuples more than {_KEY_DEPTH} deep")
+            if work > _HASH_WORK and work > _HASH_WORK + _HASH_WORK_PER_BYTE * self._reached():
+                raise Malformed("the keys are tuples of tuples that take too long to hash")
+        self._hash_work = work
 
     # --------------------------------------------------------------------------------------------- out-of-band buffers
 
@@ -787,6 +868,8 @@ class Unpickler:
             raise MalformedType(f"the arguments of REDUCE are a {type(arguments).__name__}, not a tuple")
         if not callable(function):
             raise MalformedType(f"a {type(function).__name__} can't be called")
+        if (function is set or function is frozenset) and len(arguments) == 1 and type(arguments[0]) is list:
+            self._check_keys(arguments[0])  # as protocols 0 to 3 write sets
         self.stack[-1] = function(*arguments)
 
     def load_newobj(self) -> None:
@@ -895,19 +978,20 @@ class Unpickler:
         key = self._pop()
         target = self._top()
         if target is not OPAQUE:
-            _set_items(target, [key, value])
+            self._set_items(target, [key, value])
 
     def noload_setitems(self) -> None:
         items = self.pop_mark()
         target = self._top()
         if target is not OPAQUE:
-            _set_items(target, items)
+            self._set_items(target, items)
 
     def noload_additems(self) -> None:
         items = self.pop_mark()
         target = self._top()
         if target is not OPAQUE:
-            _hashing(items, _method(target, "update"), items)
+            self._check_keys(items)
+            _method(target, "update")(items)
 
 
 def _appender(ids: list[Any]) -> Callable[[Any], Any]:
@@ -918,10 +1002,12 @@ def _appender(ids: list[Any]) -> Callable[[Any], Any]:
     return append
 
 
-def _explain(error: Exception) -> Malformed:
+def _explain(error: Exception, opcode: bytes) -> Malformed:
     """Say what is wrong with a stream on which a handler failed that runs nobody's code."""
     if isinstance(error, UnicodeDecodeError):
         return MalformedText(str(error), error)
+    if opcode in _CALLING:  # when nothing is built: a builtin container doesn't take what it should hold
+        return MalformedType(str(error))
     if isinstance(error, IndexError):
         return Malformed(_UNDERFLOW)
     if isinstance(error, (TypeError, struct.error)):  # ord() or unpack() of fewer bytes than there should be
@@ -950,41 +1036,14 @@ def _method(obj: Any, name: str) -> Callable[..., Any]:
     return method
 
 
-def _set_items(target: Any, items: list[Any]) -> None:
-    """Put keys and values, one behind the other, into a mapping."""
-    if len(items) % 2:
-        raise Malformed(_ODD)
-    if type(target) is dict:
-        _hashing(items[::2], target.update, zip(items[::2], items[1::2], strict=True))
-        return
-    if not hasattr(type(target), "__setitem__"):
-        raise MalformedType(f"a {type(target).__name__} can't have items")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        target[key] = value
-
-
-def _hashing(keys: list[Any], function: Callable[[Any], Any], argument: Any) -> Any:
-    """Call a function that hashes `keys`; blame the stream where one of them has no hash."""
+def _fill(target: Any, method: Callable[..., Any], *arguments: Any) -> None:
+    """Call a method of what isn't the plain container that its opcode is for."""
     try:
-        return function(argument)
-    except TypeError as error:
-        for key in keys:
-            unhashable = _unhashable(key)
-            if unhashable is not None:
-                raise MalformedType(f"unhashable type: {unhashable.__name__!r}") from error
+        method(*arguments)
+    except (IndexError, TypeError, ValueError) as error:
+        if type(target) in _BUILTIN:
+            raise MalformedType(str(error)) from error
         raise
-
-
-def _unhashable(key: Any) -> type | None:
-    """Return the type that makes a key unhashable, or None."""
-    pending = [key]
-    while pending:
-        obj = pending.pop()
-        if type(obj).__hash__ is None:
-            return type(obj)
-        if type(obj) is tuple:
-            pending.extend(obj)
-    return None
 
 
 def _has_opaque(value: Any) -> bool:

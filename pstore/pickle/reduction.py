@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import copyreg
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ._errors import Malformed, MalformedAttribute, Unpicklable, UnpicklableType, UnpicklableValue
+from ._errors import Malformed, MalformedAttribute, MalformedType, Unpicklable, UnpicklableType, UnpicklableValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,11 +79,11 @@ def reduce_plainly(obj: Any, protocol: int, table: Mapping[type, Callable[[Any],
         else:
             raise UnpicklableType(f"cannot pickle {type(obj).__name__!r} object: it has no __reduce_ex__")
     except TypeError as error:
-        if _is_refusal(error):
+        if _is_ours(error):
             raise UnpicklableType(str(error)) from error
         raise
     except ValueError as error:
-        if _is_refusal(error):
+        if _is_ours(error):
             raise UnpicklableValue(str(error)) from error
         raise
     return check_reduction(value)
@@ -98,12 +99,12 @@ def registered(table: Mapping[type, Callable[[Any], Any]], cls: type) -> Any:
         return MISSING
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Tell whether the interpreter itself refused an object, rather than the object's own Python code."""
+def _is_ours(error: Exception) -> bool:
+    """Tell whether the interpreter itself raised an exception in what was called here, and not somebody's Python code."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_globals.get("__name__") in (__name__, "copyreg")
+    return traceback is not None and traceback.tb_frame.f_globals.get("__name__") in {__name__, "copyreg"}
 
 
 def check_reduction(value: Any) -> Reduced:
@@ -197,15 +198,23 @@ def apply_state(inst: Any, state: Any) -> None:
     if state is not None:
         if not isinstance(state, dict):
             raise Malformed(f"the state of a {type(inst).__name__!r} object is a {type(state).__name__}, not a dict")
-        if state:
-            attributes = getattr(inst, "__dict__", None)
-            if attributes is None:
-                raise MalformedAttribute(f"a {type(inst).__name__!r} object has no __dict__ for its state")
-            intern = sys.intern
-            for name, value in state.items():
-                attributes[intern(name) if type(name) is str else name] = value
+        attributes = getattr(inst, "__dict__", None)
+        if attributes is None:
+            raise MalformedAttribute(f"a {type(inst).__name__!r} object has no __dict__ for its state")
+        if isinstance(attributes, MappingProxyType):
+            raise MalformedType(f"a state can't be put into the {type(inst).__name__} {inst.__name__}")
+        intern = sys.intern
+        for name, value in state.items():
+            attributes[intern(name) if type(name) is str else name] = value
     if slots is not None:
         if not isinstance(slots, dict):
             raise Malformed(f"the slots of a {type(inst).__name__!r} object are a {type(slots).__name__}, not a dict")
         for name, value in slots.items():
-            setattr(inst, name, value)
+            if not isinstance(name, str):
+                raise MalformedType(f"the slots of a {type(inst).__name__!r} object have the name {name!r}")
+            try:
+                setattr(inst, name, value)
+            except AttributeError as error:
+                if _is_ours(error):
+                    raise MalformedAttribute(str(error)) from error
+                raise
