@@ -221,9 +221,12 @@ class SqliteBackend(Backend):
             for table in ("records", "names", "log", "meta"):
                 connection.execute(EMPTY.format(table=table))
         connection.execute("COMMIT")
-        if fresh:
-            # The mode is a property of the file; it can't be changed within a transaction.
-            connection.execute("PRAGMA journal_mode = WAL")
+        # The mode is a property of the file, and can't be changed within a transaction. It is set again at each opening,
+        # because a process may have been killed between the commit above and this.
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            message = f"{self.path}: SQLite can't keep a write-ahead log here; put the store on a local disk"
+            raise StorageError(message)
 
     def _take(self) -> sqlite3.Connection:
         if os.getpid() != self._pid:

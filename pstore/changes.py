@@ -48,12 +48,16 @@ class Draft(NamedTuple):
         code: The code of the object's class.
         body: The body of its row.
         inline: The objects in it that can change.
+        holders: The tuples and frozensets in it that lead to such objects.
+        transparent: Whether these are all; not where a class's own `__getstate__` may have given copies.
     """
 
     flags: int
     code: int
     body: bytes
     inline: list[object]
+    holders: list[object]
+    transparent: bool
 
     def differs(self, baseline: Baseline | None) -> bool:
         """Return whether this isn't what was loaded."""
@@ -155,7 +159,7 @@ class Changes:
             encoded = self._encoder.encode(obj)
             if not self._catalog.knows(cls):
                 return None
-            draft = Draft(encoded.flags, self._allocator.code(cls), encoded.body, encoded.inline)
+            draft = Draft(encoded.flags, self._allocator.code(cls), encoded.body, *encoded[2:])
         except Exception:  # noqa: BLE001  # _NewFound, or what can't be pickled: it is not what was stored
             return None
         finally:
@@ -195,7 +199,7 @@ class Changes:
             encoded = self._promote(key, shared)
         code = self._allocator.code(self._ghosts.real_class(self._identity.objects[key]))
         # The draft holds the inline objects, so that no id is used twice while owners are known by it.
-        self._drafts[key] = Draft(encoded.flags, code, encoded.body, encoded.inline)
+        self._drafts[key] = Draft(encoded.flags, code, encoded.body, *encoded[2:])
         self._owner.update(dict.fromkeys(map(id, encoded.inline), key))
 
     def _promote(self, key: int, shared: list[object]) -> Encoded:

@@ -8,6 +8,7 @@ keys. This module knows how to take objects apart; it knows nothing of sessions 
 
 from __future__ import annotations
 
+import collections
 import copyreg
 import datetime
 import decimal
@@ -50,8 +51,8 @@ _CONTAINERS: Final = frozenset({list, dict, set, bytearray})
 def _holds_nothing_that_changes(cls: type) -> bool:
     if cls in _IMMUTABLE or issubclass(cls, _IMMUTABLE_WITH_DICT):
         return True
-    # A subclass without a `__dict__` (a named tuple) has nowhere to keep what could change.
-    return issubclass(cls, _IMMUTABLE) and not cls.__dictoffset__
+    # A subclass without a `__dict__` or slots (a named tuple) has nowhere to keep what could change.
+    return issubclass(cls, _IMMUTABLE) and not cls.__dictoffset__ and not copyreg._slotnames(cls)  # type: ignore[attr-defined]
 
 
 _verdict: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_holds_nothing_that_changes)
@@ -96,6 +97,18 @@ def is_plain(cls: type) -> bool:
     )
 
 
+#: Types of the standard library that give their own parts when they are pickled.
+_GIVE_THEIR_OWN: Final = frozenset(
+    {collections.OrderedDict, collections.defaultdict, collections.deque, collections.Counter, *_CONTAINERS}
+)
+
+
+def _is_transparent(cls: type) -> bool:
+    """Return whether an object of the class gives its own parts when it is pickled, never copies of them."""
+    default = getattr(object, "__getstate__", None)  # from Python 3.11 on
+    return cls in _GIVE_THEIR_OWN or (is_plain(cls) and getattr(cls, "__getstate__", None) is default)
+
+
 class Encoded(NamedTuple):
     """The body of a record and what went into it.
 
@@ -103,11 +116,15 @@ class Encoded(NamedTuple):
         flags: The flags of the row.
         body: The body of the row.
         inline: The objects that stand in this record and can change; an object that stands in two is shared.
+        holders: What holds such objects without being able to change itself: tuples and frozensets.
+        transparent: Whether these are the record's own objects, and no copies that a `__getstate__` made.
     """
 
     flags: int
     body: bytes
     inline: list[object]
+    holders: list[object]
+    transparent: bool
 
 
 class Encoder:
@@ -173,16 +190,15 @@ class Encoder:
             else:
                 flags = CONSTRUCTED
                 streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
-        inline = [
-            item
-            for item in self._pickler.memoized()
-            if not is_immutable_type(type(item)) and type(item) is not _Constructor
-        ]
+        memoized = self._pickler.memoized()
+        inline = [item for item in memoized if not is_immutable_type(type(item)) and type(item) is not _Constructor]
+        holders = [item for item in memoized if isinstance(item, (tuple, frozenset)) and not is_atom(item)]
+        transparent = _is_transparent(cls) and all(_is_transparent(type(item)) for item in inline)
         body = b"".join(streams)
         if self._buffers:
             flags |= BUFFERS
             body = _pack_buffers(self._buffers) + body
-        return Encoded(flags, body, inline)
+        return Encoded(flags, body, inline, holders, transparent)
 
     def _whole(self, obj: object) -> bytes:
         """Pickle an object itself, where it would be its own reference."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import names as naming
 from pstore import rows
@@ -66,6 +66,14 @@ class Commit:
     names: tuple[str, ...] = ()
 
 
+class _Attempt(NamedTuple):
+    """A commit that the backend was asked to make."""
+
+    revision: int
+    log_row: bytes
+    head: Head
+
+
 class Session:
     """One thread's view of a store.
 
@@ -96,6 +104,10 @@ class Session:
         self._touched: dict[int, object] = {}
         self._reader: Transaction | None = None
         self._writer: Transaction | None = None
+        self._attempt: _Attempt | None = None
+        # What others have changed as well: keys and names that can't be committed before a rollback.
+        self._overtaken: set[int] = set()
+        self._overtaken_names: set[str] = set()
         self._current_to = 0  # the revision up to which what others have changed is known
         self._thread = threading.get_ident()
         _create(backend)
@@ -166,6 +178,9 @@ class Session:
         """Write what has changed; see `Store.commit`."""
         self._snapshot()
         self._allocator.save()
+        self._attempt = None
+        drafts: dict[int, Draft] = {}
+        changed: dict[int, Draft] = {}
         try:
             names = self.names.changes(self._content_of)
             drafts = self._changes.gather(self._compared())
@@ -174,13 +189,34 @@ class Session:
             }
             done = self._write(changed, names, note) if changed or names else Commit(self._allocator.head.revision)
         except BaseException:
+            if self._attempt is not None and self._was_committed(self._attempt):
+                # Interrupted behind the point of no return: the store has it, so the objects in memory must know.
+                self._publish(drafts, changed, self._attempt.revision)
+                raise
             self._changes.withdraw()
             self._catalog.withdraw()
             self._allocator.restore()
             self._end_transactions()
             raise
-        self._publish(drafts, changed, done.revision)
+        try:
+            self._publish(drafts, changed, done.revision)
+        except BaseException:
+            self._publish(drafts, changed, done.revision)
+            raise
         return done
+
+    def _was_committed(self, attempt: _Attempt) -> bool:
+        """Return whether a commit that was interrupted is in the store all the same."""
+        self._end_transactions()
+        reader = self.backend.begin()
+        try:
+            (row,) = reader.get_many("log", [attempt.revision])
+        finally:
+            reader.rollback()
+        if row is None or bytes(row) != attempt.log_row:
+            return False
+        self._allocator.head = attempt.head
+        return True
 
     def rollback(self) -> None:
         """Make the objects in memory what the store says; see `Store.rollback`."""
@@ -190,11 +226,16 @@ class Session:
         for key in self._compared():
             draft = self._unchanged(key)
             if draft is not None:
-                self._rest(key, draft.inline)
+                self._rest(key, draft)
             elif not self._restore(key):
                 replaced.add(key)
         self._replace(replaced)
         self._end_transactions()
+        overtaken, self._overtaken = self._overtaken & self._loader.baselines.keys(), set()
+        self._overtaken_names.clear()
+        if overtaken:
+            self._snapshot()
+            self._replace({key for key in overtaken if not self._restore(key, anew=True)})
 
     def close(self) -> None:
         """End the session without a commit. Objects whose state is in memory stay as they are, plain objects."""
@@ -236,7 +277,7 @@ class Session:
         self.check_writable(self._what_changed(changed, names))
         writer = self._begin_write()
         overtaken = self._allocator.head.revision != self._allocator.saved.revision
-        if overtaken:
+        if overtaken or self._overtaken or self._overtaken_names:
             self._refuse_conflicts(writer, changed, names)
         revision = self._allocator.head.revision + 1
         records: list[tuple[Key, bytes]] = [
@@ -250,12 +291,14 @@ class Session:
         writer.put_many("records", records)
         added = naming.write(writer, names, revision)
         entry = rows.pack_log(rows.new_log_entry(note, changed, names))
-        writer.put_many("log", [(revision, rows.seal(rows.log_place(revision), entry, revision=revision))])
+        log_row = rows.seal(rows.log_place(revision), entry, revision=revision)
+        writer.put_many("log", [(revision, log_row)])
         if self._changes.new:
             self._allocator.top_up()
         head = self._allocator.head
         head = head._replace(revision=revision, names=head.names + added)
         _put_head(writer, head)
+        self._attempt = _Attempt(revision, log_row, head)
         writer.commit()
         self._writer = None
         self._allocator.head = head
@@ -269,10 +312,14 @@ class Session:
         keys = tuple(
             key
             for key, row in zip(old, writer.get_many("records", old), strict=True)
-            if row is None or rows.unseal(rows.record_place(key), row).revision != self._loader.baselines[key].revision
+            if key in self._overtaken
+            or row is None
+            or rows.unseal(rows.record_place(key), row).revision != self._loader.baselines[key].revision
         )
-        both = self.names.conflicts(writer, names)
+        both = tuple(sorted({*self.names.conflicts(writer, names), *self._overtaken_names.intersection(names)}))
         if keys or both:
+            self._overtaken.update(keys)
+            self._overtaken_names.update(both)
             what = ", ".join([*map(self._catalog.label, keys[:10]), *(f"the name {name!r}" for name in both[:10])])
             message = (
                 f"another session has committed to {what} since this one began its transaction; roll back and try again"
@@ -289,11 +336,13 @@ class Session:
         self._changes.settle()
         self._end_transactions()
         for key, draft in drafts.items():
-            self._rest(key, draft.inline)
+            self._rest(key, draft)
 
-    def _rest(self, key: int, inline: list[object]) -> None:
-        """Put an object behind the barrier, unless one of its containers is held by anything outside."""
-        if key in self._touched and not held_outside(inline):
+    def _rest(self, key: int, draft: Draft) -> None:
+        """Put an object behind the barrier, unless one of its containers is, or may be, held by anything outside."""
+        if key not in self._touched or not draft.transparent:
+            return
+        if not held_outside(draft.inline) and not held_outside(draft.holders):
             obj = self._touched.pop(key)
             if self._loader.settle(key, obj):
                 self._ghosts.put_asleep(obj)
@@ -356,13 +405,21 @@ class Session:
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
+        if not self._loader.baselines:
+            self._current_to = self._allocator.head.revision
+            return
         newest: dict[int, int] = {}
         for revision, row in reader.scan("log", self._current_to + 1):
-            log = rows.unpack_log(rows.unseal(rows.log_place(int(revision)), row).body)
+            try:
+                log = rows.unpack_log(rows.unseal(rows.log_place(int(revision)), row).body)
+            except ValueError as error:
+                message = f"row {revision} of the log is damaged: {error}"
+                raise CorruptRecord(message) from error
             newest.update(dict.fromkeys(log.keys, int(revision)))
         baselines, compared = self._loader.baselines, set(self._compared())
         stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
         kept = {key for key in stale if key in compared and self._unchanged(key) is None}
+        self._overtaken |= kept
         self._replace({key for key in stale if key not in kept and not self._restore(key, anew=True)})
         self._current_to = self._allocator.head.revision
 

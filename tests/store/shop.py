@@ -149,6 +149,22 @@ class Reduced:
         return Reduced, self.parts, {"extra": self.extra}
 
 
+class Copying:
+    """Gives copies as its state."""
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"items": list(self.items)}
+
+
+class Tag(str):
+    """Text with a slot."""
+
+    __slots__ = ("notes",)
+
+
 class Stack(list):  # type: ignore[type-arg]
     """A list with attributes."""
 

@@ -84,6 +84,49 @@ def test_container_taken_out_before_a_commit_and_changed_after_it(place: Place) 
         assert db["a"].through == "__dict__"
 
 
+def test_container_held_through_a_tuple(place: Place) -> None:
+    """Nor of one that is held through something that can't change itself."""
+    with place.open() as db:
+        db["a"] = shop.Plain(pair=([1], 2), point=shop.Point([], 0), keyed={(1, frozenset({2})): [3]})
+        db.commit()
+        pair, point = db["a"].pair, db["a"].point
+        db.commit()
+        pair[0].append("late")
+        assert len(db.commit().keys) == 1
+        point.x.append("late")
+        assert len(db.commit().keys) == 1
+    with place.open() as db:
+        assert (db["a"].pair, db["a"].point.x) == (([1, "late"], 2), ["late"])
+
+
+def test_getstate_that_gives_copies(place: Place) -> None:
+    """Where a class gives copies of its containers as its state, they are compared all the same."""
+    with place.open() as db:
+        db["a"] = shop.Copying()
+        db["b"] = shop.Person(inner=shop.Copying())
+        db.commit()
+        one, other = db["a"].items, db["b"].inner.items
+        db.commit()
+        one.append(1)
+        other.append(2)
+        assert len(db.commit().keys) == 2
+    with place.open() as db:
+        assert (db["a"].items, db["b"].inner.items) == ([1], [2])
+
+
+def test_subclass_of_an_immutable_type_with_slots(place: Place) -> None:
+    """What has somewhere to keep things can change, whatever it is a subclass of."""
+    with place.open() as db:
+        db["tag"] = tag = shop.Tag("t")
+        tag.notes = []
+        db.commit()
+        assert db["tag"] is tag
+        tag.notes.append(1)
+        assert len(db.commit().keys) == 1
+    with place.open() as db:
+        assert (db["tag"], db["tag"].notes) == ("t", [1])
+
+
 def test_after_a_commit_only_touched_objects_are_compared(place: Place) -> None:
     """Objects go back behind the barrier with their states; reading one wakes that one alone and loads nothing."""
     with place.open() as db:

@@ -419,6 +419,81 @@ def test_container_changed_by_another_session(place: Place) -> None:
     assert mine == [1, 2]
 
 
+def test_a_conflict_lasts_until_the_rollback(place: Place) -> None:
+    """Asking again doesn't pass a conflict, nor does a change that the barrier didn't see; a rollback shows the new state."""
+    one, two = place.open(), place.open()
+    one["l"], one["a"], one["n"] = [0], shop.Person(x=0), 0
+    one.commit()
+    assert (two["l"], two["a"].x, two["n"]) == ([0], 0, 0)
+    mine = one["l"]
+    two["l"].append("two")
+    two["a"].x, two["n"] = 2, 2
+    mine.append("one")
+    one["a"].x, one["n"] = 1, 1
+    two.commit()
+    for _ in range(3):
+        with pytest.raises(pstore.ConflictError):
+            one.commit()
+    one.rollback()
+    assert (one["l"], one["a"].x, one["n"]) == ([0, "two"], 2, 2)
+    mine = one["l"]
+    one.commit()
+    two["l"].append("again")
+    two.commit()
+    mine.append("unseen")
+    assert one["n"] == 2
+    for _ in range(2):
+        with pytest.raises(pstore.ConflictError):
+            one.commit()
+    one.rollback()
+    assert one["l"] == [0, "two", "again"]
+    one["l"].append("at last")
+    one.commit()
+
+
+def test_interrupted_behind_the_commit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that was made though an exception came out of it is known to be made: no key is given twice."""
+    db = place.open()
+    db["zero"] = shop.Person(x=0)
+    db.commit()
+    db["a"] = shop.Person(x="a")
+    begin = place.backend.begin
+
+    def interrupting(*, write: bool = False) -> Any:
+        transaction = begin(write=write)
+        commit = transaction.commit
+
+        def interrupted() -> None:
+            commit()
+            raise KeyboardInterrupt
+
+        if write:
+            transaction.commit = interrupted  # type: ignore[method-assign]
+        return transaction
+
+    monkeypatch.setattr(place.backend, "begin", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        db.commit()
+    monkeypatch.undo()
+    db["a"].x = "A"
+    db["b"] = shop.Person(x="b")
+    assert len(db.commit().keys) == 2
+    with place.open() as other:
+        assert [other[name].x for name in other] == ["A", "b", 0]
+
+
+def test_store_that_was_killed_while_it_was_made(path: Path) -> None:
+    """A store whose file isn't in write-ahead mode yet is put into it, and can be written."""
+    pstore.open(path).close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    connection.close()
+    with pstore.open(path) as db:
+        db["a"] = [1]
+    with pstore.open(path) as db:
+        assert db["a"] == [1]
+
+
 def test_object_of_another_session(place: Place) -> None:
     """An object belongs to one session; to store it in another is refused clearly."""
     with place.open() as db:
