@@ -28,14 +28,11 @@ class Anything:
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
-    def append(self, item: Any) -> None:
-        """Take an item."""
+    @staticmethod
+    def append(*items: Any) -> None:
+        """Take an item; the class itself does so too, for a stream may take it for an instance."""
 
-    def extend(self, items: Any) -> None:
-        """Take items."""
-
-    def add(self, item: Any) -> None:
-        """Take a member."""
+    extend = add = append
 
 
 class Simple:

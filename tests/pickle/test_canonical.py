@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,24 +12,20 @@ from hypothesis import strategies as st
 
 from .canonical_values import VALUES, Member, Point, again, shuffled
 from .engines import PROTOCOLS
+from .processes import run
 from .zoo import ZOO, Plain, Str, assert_alike
 
 if TYPE_CHECKING:
     from .engines import Engine
 
 BINARY = PROTOCOLS[1:]
-HERE = Path(__file__).parent
 
 
 def test_same_bytes_in_every_process(engine: Engine) -> None:
     """Processes with other hash seeds, other addresses and other histories of their sets write the same bytes."""
     printed = set()
     for seed in "0", "1", "2718", "random":
-        path = os.pathsep.join(filter(None, sys.path))
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
-        command = [sys.executable, "-B", str(HERE / "canonical_values.py"), engine.module_name]
-        run = subprocess.run(command, capture_output=True, check=True, env=environment, timeout=60, text=True)
-        printed.add(run.stdout)
+        printed.add(run("canonical_values.py", engine.module_name, PYTHONHASHSEED=seed).stdout)
     assert len(printed.pop().splitlines()) == len(VALUES) * 5 * 2
     assert printed == set(), "two processes differ"
 

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .deep_cases import CASES, Node, chain, dismantle
 from .engines import PROTOCOLS
+from .processes import run
 from .zoo import Key, Plain
 
 if TYPE_CHECKING:
     from .engines import Engine
 
-HERE = Path(__file__).parent
-
 GIB = 2**30
 
 
-def run(engine: Engine, case: str, depth: int, protocols: str) -> dict[str, Any]:
+def measured(engine: Engine, case: str, depth: int, protocols: str) -> dict[str, Any]:
     """What a process of its own says of one case."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-B", str(HERE / "deep_cases.py"), engine.module_name, case, str(depth), protocols]
-    run = subprocess.run(command, capture_output=True, check=False, env=environment, timeout=110, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
-    return json.loads(run.stdout)
+    return json.loads(run("deep_cases.py", engine.module_name, case, str(depth), protocols, timeout=110).stdout)
 
 
 @pytest.mark.deep
@@ -40,7 +32,7 @@ def test_a_million_levels(engine: Engine, case: str) -> None:
 
     Each in some seconds and in less than one and a half GiB, the objects themselves and the stream included.
     """
-    told = run(engine, case, 1_000_000, "4")
+    told = measured(engine, case, 1_000_000, "4")
     assert told["size"] > 1_000_000
     assert told["memory"] < 1.5 * GIB
     # Fifteen on an ordinary machine; twice that on one which is busy.
@@ -51,7 +43,7 @@ def test_a_million_levels(engine: Engine, case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_every_sort_of_nesting(engine: Engine, case: str) -> None:
     """Whatever can hold another object can hold it tens of thousands deep, in text and in binary."""
-    told = run(engine, case, 30_000, {"initialised": "01", "slotted": "2"}.get(case, "04"))
+    told = measured(engine, case, 30_000, {"initialised": "01", "slotted": "2"}.get(case, "04"))
     assert told["memory"] < GIB / 4
 
 

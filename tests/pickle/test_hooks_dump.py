@@ -399,7 +399,9 @@ class TestGlobalPersistentId:
         known = {kind.__name__: kind for kind in (Plain, Slotted, State, NewArgsEx, Old, List, Reduce2, Error)}
         values = [Plain(a=1), State(2), Old(1, 2), List([3]), Error("m", 4)]
         if protocol >= 2:
-            values += [Slotted(1), NewArgsEx(1, keyword=2)]
+            values.append(Slotted(1))
+        if protocol >= 4:  # before, `__new__` is found by its way through a module, of which the class is but a step
+            values.append(NewArgsEx(1, keyword=2))
 
         def hook(obj: Any) -> str | None:
             return obj.__name__ if obj in known.values() else None

@@ -6,9 +6,7 @@ import builtins
 import collections
 import copyreg
 import io
-import os
 import pickle
-import subprocess
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .engines import PROTOCOLS, Engine
+from .processes import run
 from .zoo import (
     Dict,
     Int,
@@ -63,13 +62,6 @@ def with_hook(engine: Engine, form: str, name: str, hook: Callable[..., Any], da
     }[form]
     base = type("Base", (engine.Unpickler,), {name: method})
     return type("Derived", (base,), {})(io.BytesIO(data))
-
-
-def run(program: str) -> str:
-    """What a program prints that runs in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, capture_output=True, check=True, env=environment, timeout=60, text=True).stdout
 
 
 def ids_for(*objects: Any) -> Any:
@@ -130,6 +122,13 @@ class TestPersistentLoad:
             with pytest.raises(pickle.UnpicklingError, match="persistent"):
                 engine.loads(data)
             assert engine.loads(engine.dumps([1], protocol)) == [1]
+
+    def test_text_in_protocol_0(self, engine: Engine) -> None:
+        """The line of text that is an id in protocol 0 must be ASCII."""
+        for pid in b"\xff", "\u2205".encode():
+            for call in engine.loads, lambda data: engine.loads(data, persistent_load=[]), engine.references:
+                with pytest.raises(pickle.UnpicklingError, match=r"^persistent IDs in protocol 0 must be ASCII strings"):
+                    call(b"P" + pid + b"\n.")
 
     def test_exceptions_pass_through(self, engine: Engine) -> None:
         """What the hook raises comes out as it is, and the unpickler reads on with the next stream."""
@@ -374,7 +373,7 @@ engine = importlib.import_module({engine.module_name!r})
 sys.addaudithook(lambda event, args: event == "pickle.find_class" and print(*args))
 engine.loads({b"cmath" + bytes([10]) + b"sin" + bytes([10]) + b"."!r})
 """
-        assert run(program) == "math sin\n"
+        assert run("-c", program).stdout == "math sin\n"
 
     def test_errors_of_an_import_pass_through(self, engine: Engine) -> None:
         """A module or name that isn't there is what Python says about it; a subclass of UnpicklingError isn't made of it."""

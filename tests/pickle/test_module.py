@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import os
 import pickle
 import pickletools
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,20 +15,13 @@ import pstore.pickle
 from pstore.pickle import opcodes
 
 from .engines import ENGINES, PROTOCOLS
+from .processes import run
 from .zoo import Plain
 
 if TYPE_CHECKING:
     from .engines import Engine
 
 ADDED = {"references", "globals", "engine", "reduce_value", "apply_state"}
-
-
-def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own."""
-    whole = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, env=whole, timeout=60, text=True, check=False
-    )
 
 
 class TestDropIn:
@@ -158,14 +148,7 @@ class TestEngines:
     @pytest.mark.parametrize("value", ["python", None])
     def test_asked_for(self, value: str | None) -> None:
         """`PSTORE_ENGINE=python` gives the reference engine; without it the best that there is."""
-        environment = {} if value is None else {"PSTORE_ENGINE": value}
-        before = os.environ.pop("PSTORE_ENGINE", None)
-        try:
-            told = run("import pstore.pickle; print(pstore.pickle.engine)", **environment)
-        finally:
-            if before is not None:
-                os.environ["PSTORE_ENGINE"] = before
-        assert told.returncode == 0, told.stderr
+        told = run("-c", "import pstore.pickle; print(pstore.pickle.engine)", PSTORE_ENGINE=value)
         assert told.stdout.strip() in ({value} if value else {engine.id for engine in ENGINES})
 
     @pytest.mark.parametrize("value", ["native", "fast", "Python", "standard"])
@@ -173,7 +156,7 @@ class TestEngines:
         """An engine that is missing, or that nobody knows, is an ImportError that names it; never a silent fallback."""
         if value in {engine.id for engine in ENGINES}:
             pytest.skip("this engine is there")
-        told = run("import pstore.pickle", PSTORE_ENGINE=value)
+        told = run("-c", "import pstore.pickle", check=False, PSTORE_ENGINE=value)
         assert told.returncode != 0
         assert "ImportError" in told.stderr
         assert value in told.stderr
@@ -189,8 +172,7 @@ sys.modules["pstore"] = package
 import pstore.pickle
 print(*sorted(name for name in sys.modules if name.startswith("pstore") and not name.startswith("pstore.pickle")))
 """
-        told = run(program)
-        assert told.stdout.split() == ["pstore"], told.stderr
+        assert run("-c", program).stdout.split() == ["pstore"]
 
 
 class TestOpcodes:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .engines import PROTOCOLS
+from .processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,10 +201,8 @@ def test_text_reader(engine: Engine, reader_module: Any, tmp_path: Path) -> None
             engine.dump(reader, file, protocol)
     reader.close()
     for expected in "3: line \u03b3", "4: line \u03b4":
-        command = [sys.executable, "-B", str(HERE / "text_reader.py"), engine.module_name, *map(str, paths)]
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        printed = subprocess.run(command, capture_output=True, check=True, env=environment, timeout=60).stdout
-        assert printed.decode("utf-8").splitlines() == [expected] * len(paths)
+        printed = run("text_reader.py", engine.module_name, *map(str, paths)).stdout
+        assert printed.splitlines() == [expected] * len(paths)
     with paths[0].open("rb") as file:
         reader = engine.load(file)
     assert reader.readline() == "5: line \u03b5"

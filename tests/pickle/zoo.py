@@ -799,6 +799,9 @@ def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
         if not isinstance(obj.__self__, types.ModuleType):
             yield ".__self__", obj.__self__
         return
+    if isinstance(obj, pathlib.PurePath):
+        yield f".parts={obj.parts}", None  # what else it holds is remembered answers
+        return
     if isinstance(obj, random.Random):
         yield ".getstate()", obj.getstate()
         return
