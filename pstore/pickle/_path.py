@@ -57,9 +57,17 @@ def describe(chain: Sequence[Open], leaf: Any) -> str:
 def _steps(chain: Sequence[Open], leaf: Any) -> str:
     text = ""
     in_state = False  # is the next object of the chain a state?
+    skip = 0
     for index, (obj, step) in enumerate(chain):
+        if skip:
+            skip -= 1
+            continue
         child = chain[index + 1].obj if index + 1 < len(chain) else leaf
-        if step == STATE:
+        if step is not None and type(obj) in {set, frozenset}:
+            text += "{...}"
+            in_state = False
+            skip = 2  # before protocol 4 a set is a call with a tuple that holds a list of its elements
+        elif step == STATE:
             in_state = type(child) in (dict, tuple)
             if not in_state:
                 text += ".__getstate__()"

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice, repeat
-from operator import length_hint
+from operator import index, length_hint
 from pickle import DEFAULT_PROTOCOL, PickleBuffer
 from struct import Struct
 from types import BuiltinFunctionType, FunctionType, GeneratorType
@@ -79,6 +79,7 @@ _TUPLES = (b"", op.TUPLE1, op.TUPLE2, op.TUPLE3)
 _UNSAFE = re.compile("[\\\\\0\n\r\x1a]")
 
 
+_SET_REDUCES: tuple[Any, ...] = (set.__reduce__, frozenset.__reduce__)
 _NO_FILLING: Filling = (None, None, None, None)
 _newobj = copyreg.__newobj__  # type: ignore[attr-defined]  # missing in the stubs
 
@@ -129,6 +130,7 @@ class Pickler:
 
     Raises:
         TypeError: `file` has no method ``write``.
+            Or `protocol` isn't an int.
         ValueError: There is no such protocol, or it can't do what is asked for.
     """
 
@@ -153,8 +155,7 @@ class Pickler:
         canonical: bool = False,
     ) -> None:
         self._check_idle()
-        if protocol is None:
-            protocol = DEFAULT_PROTOCOL
+        protocol = DEFAULT_PROTOCOL if protocol is None else index(protocol)
         if protocol < 0:
             protocol = HIGHEST_PROTOCOL
         elif protocol > HIGHEST_PROTOCOL:
@@ -173,7 +174,7 @@ class Pickler:
             except AttributeError:
                 message = "file must have a 'write' attribute"
                 raise TypeError(message) from None
-        self.proto = int(protocol)
+        self.proto = protocol
         self.bin = self.proto >= 1
         self.fast = False
         self.fix_imports = fix_imports and self.proto < 3
@@ -748,6 +749,9 @@ class Pickler:
         if isinstance(reduced, str):
             return self.save_global(obj, reduced)
         function, arguments, state, items, pairs, setter = reduced
+        if self.canonical and type(obj).__reduce__ in _SET_REDUCES and isinstance(obj, (set, frozenset)):
+            if len(arguments) == 1 and type(arguments[0]) is list:
+                arguments = (self._elements(obj),)  # a subclass is written as the list of its elements
         bare = items is None and pairs is None and setter is None
         if function is not _newobj or len(arguments) != 1 or self.proto < 2 or not bare:
             return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
