@@ -127,7 +127,9 @@ class TestPersistentLoad:
         """The line of text that is an id in protocol 0 must be ASCII."""
         for pid in b"\xff", "\u2205".encode():
             for call in engine.loads, lambda data: engine.loads(data, persistent_load=[]), engine.references:
-                with pytest.raises(pickle.UnpicklingError, match=r"^persistent IDs in protocol 0 must be ASCII strings"):
+                with pytest.raises(
+                    pickle.UnpicklingError, match=r"^persistent IDs in protocol 0 must be ASCII strings"
+                ):
                     call(b"P" + pid + b"\n.")
 
     def test_exceptions_pass_through(self, engine: Engine) -> None:

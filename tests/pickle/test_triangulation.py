@@ -122,6 +122,19 @@ def disassembled(data: bytes) -> list[str]:
     return [f"{op.name} {str(arg)[:80]}" for op, arg, _ in pickletools.genops(data)]
 
 
+@pytest.mark.parametrize("size", [1, 7, 40, 300, 5000])
+def test_frames(engine: Engine, size: int) -> None:
+    """Streams of many frames begin and end each of them where the standard does."""
+    for items in (
+        [b"%0*d" % (size, i) for i in range(400_000 // (size + 20))],
+        [{"key": "%0*d" % (size, i), i: [bytearray(size)]} for i in range(200_000 // (size + 20))],
+    ):
+        for protocol in 4, 5:
+            data = engine.dumps(items, protocol)
+            assert data == standard_dumps(items, protocol)
+            assert engine.loads(data) == engine.load(io.BytesIO(data)) == items
+
+
 def test_unbatched_form_of_old_protocols(engine: Engine) -> None:
     """The `fast` mode, which memoises nothing, writes the standard's bytes too."""
     for name in "many_small", "plains", "dict of 1001", "list of 1001", "set of 1001", "tuple of 5", "nested", "dates":

@@ -483,7 +483,7 @@ def nested() -> Any:
 
 @entry
 def many_small() -> Any:
-    return [(i, str(i), {"i": [i]}) for i in range(3000)]
+    return [(i, str(i), {"i": [i]}) for i in range(1100)]
 
 
 @entry
