@@ -192,7 +192,9 @@ class Encoder:
                 streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
         memoized = self._pickler.memoized()
         inline = [item for item in memoized if not is_immutable_type(type(item)) and type(item) is not _Constructor]
-        holders = [item for item in memoized if isinstance(item, (tuple, frozenset)) and not is_atom(item)]
+        holders: list[object] = [
+            item for item in memoized if isinstance(item, (tuple, frozenset)) and not is_atom(item)
+        ]
         transparent = _is_transparent(cls) and all(_is_transparent(type(item)) for item in inline)
         body = b"".join(streams)
         if self._buffers:
