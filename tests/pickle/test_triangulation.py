@@ -126,7 +126,7 @@ def disassembled(data: bytes) -> list[str]:
 def test_frames(engine: Engine, size: int) -> None:
     """Streams of many frames begin and end each of them where the standard does."""
     for items in (
-        [b"%0*d" % (size, i) for i in range(400_000 // (size + 20))],
+        [f"{i:0{size}d}".encode() for i in range(400_000 // (size + 20))],
         [{"key": "%0*d" % (size, i), i: [bytearray(size)]} for i in range(200_000 // (size + 20))],
     ):
         for protocol in 4, 5:
