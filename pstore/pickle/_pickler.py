@@ -749,9 +749,8 @@ class Pickler:
         if isinstance(reduced, str):
             return self.save_global(obj, reduced)
         function, arguments, state, items, pairs, setter = reduced
-        if self.canonical and type(obj).__reduce__ in _SET_REDUCES and isinstance(obj, (set, frozenset)):
-            if len(arguments) == 1 and type(arguments[0]) is list:
-                arguments = (self._elements(obj),)  # a subclass is written as the list of its elements
+        if self.canonical and isinstance(obj, (set, frozenset)) and _is_reduced_as_set(type(obj)):
+            arguments = (self._elements(obj),)
         bare = items is None and pairs is None and setter is None
         if function is not _newobj or len(arguments) != 1 or self.proto < 2 or not bare:
             return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
@@ -1039,6 +1038,11 @@ def _nowhere(_: bytes) -> None:
 
 def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
+
+
+def _is_reduced_as_set(cls: Any) -> bool:
+    """Tell whether a subclass of set or frozenset is written as a call with the list of its elements."""
+    return cls.__reduce__ in _SET_REDUCES and cls.__reduce_ex__ is object.__reduce_ex__
 
 
 def _pair(pair: Any) -> tuple[Any, Any]:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._unpickler import Unpickler
+from ._unpickler import OPAQUE, Unpickler
 
 __all__ = ["globals", "references"]
 
 
+# Of Python 2's str: one that gives a character to every byte, as what isn't an id or a name doesn't matter here.
+_ENCODING = "latin-1"
+
+
 def references(data: Any) -> list[Any]:
     """Return the persistent ids in a stream, in the order in which loading it would ask for them.
+
+    Where Python 2 wrote an id as a str, each of its bytes is a character.
 
     Args:
         data: A bytes-like object that begins with the stream.
@@ -23,7 +29,7 @@ def references(data: Any) -> list[Any]:
         UnpicklingError: The stream is malformed; or an id contains what can't be told without building it.
     """
     ids: list[Any] = []
-    unpickler = Unpickler(persistent_load=ids)
+    unpickler = Unpickler(persistent_load=ids, encoding=_ENCODING)
     unpickler.feed(data)
     unpickler.noload()
     return ids
@@ -52,14 +58,12 @@ class _Names(Unpickler):
     """Collects the names that a stream holds."""
 
     def __init__(self) -> None:
-        super().__init__(persistent_load=lambda _: None)
+        super().__init__(persistent_load=lambda _: None, encoding=_ENCODING)
         self.names: list[tuple[str, str]] = []
 
-    def noload_binpersid(self) -> None:  # what the ids are doesn't matter here
-        self.stack[-1] = self._persistent(self._pop_id())
-
-    def _pop_id(self) -> Any:
-        return self._top()
+    def noload_binpersid(self) -> None:  # whatever the id is
+        self._top()
+        self.stack[-1] = OPAQUE
 
     def _saw_global(self, module: str, name: str) -> None:
         self.names.append((module, name))
