@@ -127,7 +127,7 @@ def test_frames(engine: Engine, size: int) -> None:
     """Streams of many frames begin and end each of them where the standard does."""
     for items in (
         [f"{i:0{size}d}".encode() for i in range(400_000 // (size + 20))],
-        [{"key": "%0*d" % (size, i), i: [bytearray(size)]} for i in range(200_000 // (size + 20))],
+        [{"key": f"{i:0{size}d}", i: [bytearray(size)]} for i in range(200_000 // (size + 20))],
     ):
         for protocol in 4, 5:
             data = engine.dumps(items, protocol)
