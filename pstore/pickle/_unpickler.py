@@ -822,6 +822,8 @@ class Unpickler:
     def load_global(self) -> None:
         module = self._text_line("utf-8")
         name = self._text_line("utf-8")
+        if not module or not name:
+            raise Malformed("the module or the name of a global is empty")
         self.append(self._find(module, name))
 
     def load_stack_global(self) -> None:
