@@ -25,6 +25,7 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pstore.pickle import PickleBuffer, Pickler, Unpickler, apply_state, reduce_value
+from pstore.pickle.reduction import refuse_named
 from pstore.rows import BUFFERS, CONSTRUCTED
 
 if TYPE_CHECKING:
@@ -282,6 +283,7 @@ def fill(obj: Any, state: Any, *, constructed: bool) -> None:
 def _fill_constructed(obj: Any, filling: Any) -> None:
     if filling is None:
         return
+    refuse_named(obj)
     state, list_items, dict_items, *setter = filling
     if list_items is not None:
         if hasattr(obj, "extend"):

@@ -32,7 +32,7 @@ from ._errors import (
 )
 from ._names import extension_name, from_python2, resolve
 from ._source import FileSource, Readable
-from .reduction import apply_state
+from .reduction import apply_state, refuse_named
 
 __all__ = ["HIGHEST_PROTOCOL", "OPAQUE", "Unpickler"]
 
@@ -122,7 +122,8 @@ class Unpickler:
         persistent_load: Called with each persistent id for the object it stands for; or a list, to which the ids are
             appended, each then standing for itself (as in cPickle).
         find_global: Called as ``find_global(module, name)`` for each class or function, in place of `find_class` and
-            with the names as they stand in the stream; None refuses every one.
+            with the names as they stand in the stream; None refuses every one. Who gives it decides what a stream may
+            name; so the stream can't change what it names either: a state for a class, function or module is refused.
         persistent_objects: Mapping from persistent ids to objects, looked at before `persistent_load` is called; only for
             ids that are exact int or str.
 
@@ -138,6 +139,7 @@ class Unpickler:
     stack: list[Any]
 
     _busy = False
+    _guarded = False
     _handlers: ClassVar[dict[bytes, _Handler]] = {}
     _noload_handlers: ClassVar[dict[bytes, _Handler]] = {}
     _calling: ClassVar[frozenset[bytes]] = _CALLING
@@ -362,6 +364,7 @@ class Unpickler:
         self.proto = 0
         self._hash_work = 0
         find = getattr(self, "find_global", _UNSET)
+        self._guarded = find is not _UNSET
         if find is None:
             self._find = self._refuse
         else:
@@ -885,7 +888,10 @@ class Unpickler:
 
     def load_build(self) -> None:
         state = self._pop()
-        apply_state(self._top(), state)
+        inst = self._top()
+        if self._guarded:
+            refuse_named(inst)
+        apply_state(inst, state)
 
     # --------------------------------------------------------------------------- noload: the same with nothing built
     #

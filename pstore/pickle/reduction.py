@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copyreg
 import sys
-from types import MappingProxyType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._errors import Malformed, MalformedAttribute, MalformedType, Unpicklable, UnpicklableType, UnpicklableValue
@@ -19,10 +19,20 @@ from ._errors import Malformed, MalformedAttribute, MalformedType, Unpicklable, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Reduction", "apply_state", "check_reduction", "old_style_arguments", "old_style_state", "reduce_value"]
+__all__ = [
+    "Reduction",
+    "apply_state",
+    "check_reduction",
+    "old_style_arguments",
+    "old_style_state",
+    "reduce_value",
+    "refuse_named",
+]
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
 MISSING: Any = object()
+# What is pickled by its name, or is a way to it; it belongs to the program, not to a stream.
+_NAMED = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 
 
 class Reduction(NamedTuple):
@@ -218,3 +228,14 @@ def apply_state(inst: Any, state: Any) -> None:
                 if _is_ours(error):
                     raise MalformedAttribute(str(error)) from error
                 raise
+
+
+def refuse_named(inst: Any) -> None:
+    """Refuse a state for what a stream can only have named: a class, a function or a module.
+
+    Raises:
+        Malformed: It is one (a TypeError too).
+    """
+    if isinstance(inst, _NAMED):
+        kind = "class" if isinstance(inst, type) else type(inst).__name__
+        raise MalformedType(f"the stream has a state for the {kind} {getattr(inst, '__qualname__', inst.__name__)!r}")

@@ -7,6 +7,7 @@ import collections
 import copyreg
 import io
 import pickle
+import pickletools
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -312,6 +313,15 @@ class TestFindGlobal:
         finally:
             del sys.modules["hostile_module"]
         assert ran == []
+
+    @pytest.mark.parametrize("named", [Plain, len, types, pickletools.dis])
+    def test_state_for_what_is_named(self, engine: Engine, named: Any) -> None:
+        """A stream can't change what it names: a state for a class, function or module is refused."""
+        for state in b"}X\x01\x00\x00\x00aK\x01s", b"N}X\x01\x00\x00\x00aK\x01s\x86":
+            data = b"\x80\x04cmodule\nname\n" + state + b"b."
+            with pytest.raises(pickle.UnpicklingError, match="the stream has a state for the"):
+                engine.loads(data, find_global=lambda module, name: named)
+        assert not hasattr(named, "a")
 
     def test_plain_data_with_none(self, engine: Engine) -> None:
         """What names nothing loads with every name refused."""
