@@ -76,6 +76,10 @@ _KEY_DEPTH = 500  # of tuples in tuples
 # Items of tuples that all keys of a stream may have, those of a shared tuple counted each time; and for each byte of it.
 _HASH_WORK = 1_000_000
 _HASH_WORK_PER_BYTE = 100
+# Items of containers in ids that `noload` looks through; and for each byte of the stream.
+_ID_WORK = 1_000_000
+_ID_WORK_PER_BYTE = 100
+_WALKED = (tuple, list, set, frozenset, dict)
 
 # Types whose methods aren't somebody's code.
 _BUILTIN = frozenset({bytearray, bytes, dict, float, frozenset, int, list, set, str, tuple, type})
@@ -199,6 +203,7 @@ class Unpickler:
         self._buffers = None if buffers is None else iter(buffers)
         self._memo: dict[int, Any] = {}
         self._hash_work = 0  # see _check_keys
+        self._id_work = 0  # see _check_id
         self._reset()
 
     # ------------------------------------------------------------------------------------------------------- interface
@@ -305,6 +310,8 @@ class Unpickler:
         self.stack = []
         self.metastack: list[list[Any]] = []
         self.append = self.stack.append
+        # By id, the containers that `noload` has found to hold nothing which wasn't built, since one was last filled.
+        self._walked: dict[int, Any] = {}
         # Set while loading only: bound methods are references to ourselves.
         self._find: Callable[[str, str], Any] = _UNSET
         self._ask: Callable[[Any], Any] = _UNSET
@@ -363,6 +370,7 @@ class Unpickler:
     def _prepare(self) -> None:
         self.proto = 0
         self._hash_work = 0
+        self._id_work = 0
         find = getattr(self, "find_global", _UNSET)
         self._guarded = find is not _UNSET
         if find is None:
@@ -960,9 +968,29 @@ class Unpickler:
 
     def noload_binpersid(self) -> None:
         pid = self._pop()
-        if _has_opaque(pid):
-            raise Malformed(_ID_NOT_PLAIN)
+        self._check_id(pid)
         self._sniff(pid)
+
+    def _check_id(self, pid: Any) -> None:
+        """Make sure that an id holds nothing, however deep, that wasn't built."""
+        if pid is OPAQUE:
+            raise Malformed(_ID_NOT_PLAIN)
+        if type(pid) not in _WALKED or id(pid) in self._walked:
+            return
+        pending = [pid]
+        seen = self._walked
+        while pending:
+            obj = pending.pop()
+            if obj is OPAQUE:
+                raise Malformed(_ID_NOT_PLAIN)
+            if type(obj) in _WALKED and id(obj) not in seen:
+                seen[id(obj)] = obj
+                pending.extend(obj)
+                if type(obj) is dict:
+                    pending.extend(obj.values())
+                self._id_work += len(obj)
+                if self._id_work > _ID_WORK and self._id_work > _ID_WORK + _ID_WORK_PER_BYTE * self._reached():
+                    raise Malformed("the persistent ids are containers that take too long to look through")
 
     def _sniff(self, pid: Any) -> None:
         obj = self._persistent(pid)
@@ -973,12 +1001,14 @@ class Unpickler:
         item = self._pop()
         target = self._top()
         if target is not OPAQUE:
+            self._walked.clear()
             _method(target, "append")(item)
 
     def noload_appends(self) -> None:
         items = self.pop_mark()
         target = self._top()
         if target is not OPAQUE:
+            self._walked.clear()
             _method(target, "extend")(items)
 
     def noload_setitem(self) -> None:
@@ -986,18 +1016,21 @@ class Unpickler:
         key = self._pop()
         target = self._top()
         if target is not OPAQUE:
+            self._walked.clear()
             self._set_items(target, [key, value])
 
     def noload_setitems(self) -> None:
         items = self.pop_mark()
         target = self._top()
         if target is not OPAQUE:
+            self._walked.clear()
             self._set_items(target, items)
 
     def noload_additems(self) -> None:
         items = self.pop_mark()
         target = self._top()
         if target is not OPAQUE:
+            self._walked.clear()
             self._check_keys(items)
             _method(target, "update")(items)
 
@@ -1052,22 +1085,6 @@ def _fill(target: Any, method: Callable[..., Any], *arguments: Any) -> None:
         if type(target) in _BUILTIN:
             raise MalformedType(str(error)) from error
         raise
-
-
-def _has_opaque(value: Any) -> bool:
-    """Tell whether a value holds, however deep, something that wasn't built."""
-    pending = [value]
-    seen = set()
-    while pending:
-        obj = pending.pop()
-        if obj is OPAQUE:
-            return True
-        if type(obj) in (tuple, list, set, frozenset, dict) and id(obj) not in seen:
-            seen.add(id(obj))
-            pending.extend(obj)
-            if type(obj) is dict:
-                pending.extend(obj.values())
-    return False
 
 
 def _extension(code: int) -> tuple[str, str]:

@@ -452,3 +452,11 @@ def test_large_ids_again_and_again(engine: Engine) -> None:
     assert time.process_time() - start < 5  # which is far more than it takes, and far less than size ** 2 steps do
     assert len(ids) == size
     assert ids[0] is ids[-1]
+
+
+def test_ids_that_take_too_long(engine: Engine) -> None:
+    """A large id that changes each time it is used is refused, once looking through it has taken far too long."""
+    size = 20_000
+    data = b"\x80\x04]q\x00(" + b"K\x01" * size + b"e0(" + b"h\x00K\x01ah\x00Q" * size + b"t."
+    with pytest.raises(pickle.UnpicklingError, match="too long to look through"):
+        engine.references(data)
