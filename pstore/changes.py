@@ -10,6 +10,7 @@ This module compares bodies with what was loaded. It knows nothing of backends; 
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 import re
 from collections import deque
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pstore.catalog import refusal
 from pstore.declare import is_declared
 from pstore.errors import ForeignObject
-from pstore.ghosts import Barrier, is_any_ghost
+from pstore.ghosts import Barrier, is_any_ghost, own_dict
 from pstore.keys import make_key
 from pstore.pickle import Unpicklable
 from pstore.pickle.policy import Unnameable
@@ -201,6 +202,9 @@ class Changes:
         # The draft holds the inline objects, so that no id is used twice while owners are known by it.
         self._drafts[key] = Draft(encoded.flags, code, encoded.body, *encoded[2:])
         self._owner.update(dict.fromkeys(map(id, encoded.inline), key))
+        # No record for a `__dict__` that several objects have: each keeps the attributes, as with a plain pickle.
+        with contextlib.suppress(AttributeError):
+            self._owner.pop(id(own_dict(self._identity.objects[key])), None)
 
     def _promote(self, key: int, shared: list[object]) -> Encoded:
         """Give records of their own to the outermost of the objects that this record shares with others."""

@@ -12,6 +12,7 @@ The pickle engines raise the standard `pickle.PicklingError` and `pickle.Unpickl
      ├── MissingRecord     (KeyError)            a reference to a record that isn't there
      ├── ReadOnlyError     (PermissionError)     a change in a store that was opened for reading
      ├── StorageError      (OSError)             the backend failed: disk full, input/output error
+     ├── StoreBusy         (RuntimeError)        called by an object's own code, in the middle of a commit or load
      ├── StoreClosed       (ValueError)          the store was closed, as a closed file says it
      ├── StoreLocked       (TimeoutError)        another process held the store for too long
      ├── StoreNotFound     (FileNotFoundError)   flag "r" or "w" and nothing there
@@ -47,12 +48,14 @@ class ClassNotAllowed(Error, PickleError):
         message: The whole message.
         module: The module of the class or function.
         qualname: Its qualified name in that module.
+        reason: Why allowing it wouldn't help, as a clause; empty where it might.
     """
 
-    def __init__(self, message: str, *, module: str = "", qualname: str = "") -> None:
+    def __init__(self, message: str, *, module: str = "", qualname: str = "", reason: str = "") -> None:
         super().__init__(message)
         self.module = module
         self.qualname = qualname
+        self.reason = reason
 
 
 class ConflictError(Error):
@@ -112,6 +115,10 @@ class ReadOnlyError(Error, PermissionError):
 
 class StorageError(Error, OSError):
     """The backend failed to read or write: a full disk, an input/output error."""
+
+
+class StoreBusy(Error, RuntimeError):
+    """An object's own code, such as its `__setstate__`, called for what can't be done while a commit or a load runs."""
 
 
 class StoreClosed(Error, ValueError):

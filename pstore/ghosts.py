@@ -20,6 +20,8 @@ import contextlib
 import types
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from pstore.holding import held_outside
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -104,10 +106,23 @@ def set_class(obj: object, cls: type) -> None:
     _set_class(obj, cls)
 
 
+def own_dict(obj: object) -> dict[str, object]:
+    """Return the `__dict__` of an object that is awake, running no code of its class's.
+
+    Raises:
+        AttributeError: It has none.
+    """
+    attributes: dict[str, object] = object.__getattribute__(obj, "__dict__")
+    return attributes
+
+
 def drop_state(obj: object, cls: type) -> None:
     """Remove every attribute of an object of class `cls`, those in slots too, running no code of its class's."""
     with contextlib.suppress(AttributeError):  # slots only
-        object.__getattribute__(obj, "__dict__").clear()
+        if held_outside([own_dict(obj)]):  # by other objects, whose `__dict__` it is as well, or by the application
+            object.__setattr__(obj, "__dict__", {})
+        else:
+            own_dict(obj).clear()
     for base in cls.__mro__:
         for member in vars(base).values():
             if type(member) is types.MemberDescriptorType:
@@ -140,7 +155,9 @@ def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:
     """Generate the class and try it on an object; a class with a layout of its own doesn't let its class be set."""
     try:
         generated = _generate(cls, wake)
-        set_class(object.__new__(generated), cls)
+        trial = object.__new__(generated)
+        set_class(trial, cls)
+        set_class(trial, generated)  # again, so that no `__del__` of C's runs
     except TypeError:
         return None
     return generated

@@ -1,8 +1,9 @@
 """From keys to objects: making them, waking them, filling them.
 
-A reference makes an object and reads nothing where the class is enough: a ghost for a plain instance, an empty builtin
-container that is filled before the application sees it. An object that a constructor makes has to be read; what the
-constructor's arguments refer to is made first, from an explicit stack. Nothing recurses, however long a chain is.
+A reference to a plain instance makes a ghost and reads nothing. All other objects are *loose*: nothing can stand in for a
+list or for what a constructor makes, so it has to be whole before anybody sees it. Before a record is loaded, the loose
+objects that it refers to are made and filled, from an explicit stack: nothing recurses, however long a chain is. Only
+where objects lead back to one another may code of theirs, such as a `__setstate__`, meet one that isn't filled yet.
 
 An operation (waking one object, following one reference) is whole: where a record of it can't be read, all that the
 operation made is undone, and the next touch tries again. This module reads rows through one callable and knows
@@ -12,16 +13,15 @@ nothing of transactions or changes.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pstore import rows
-from pstore.errors import ClassNotAllowed, CorruptRecord, MissingRecord
+from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
 from pstore.ghosts import drop_state, make_unavailable, set_class
 from pstore.keys import code_of, is_key, serial_of
 from pstore.pickle import Unpickler, reduce_value
-from pstore.records import PROTOCOL, fill, is_made_by_class, is_plain, make_empty, references, split_body
+from pstore.records import PROTOCOL, Streams, fill, is_made_by_class, is_plain, make_empty, references, split_body
 from pstore.rows import CONSTRUCTED
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pstore.catalog import Catalog
     from pstore.ghosts import Ghosts
     from pstore.identity import IdentityMap
-    from pstore.records import Streams
 
 
 class Baseline(NamedTuple):
@@ -51,14 +50,35 @@ class Baseline(NamedTuple):
 
 
 class _Needed(Exception):
-    """A record refers to an object that its constructor has to make first."""
+    """A record refers to a loose object that isn't there yet."""
 
 
-class _Unfilled(NamedTuple):
-    key: int
-    obj: object
-    unpickler: Unpickler | None  # it has read the constructor and stands before the state
-    needed: list[int]  # what has to be made before the state can be read
+class _Task:
+    """An object that is being made and filled.
+
+    Attributes:
+        key: Its key.
+        obj: The object, None until it is made.
+        baseline: Its record, None until it is read.
+        streams: What the record holds.
+        unpickler: Where a constructor made the object: it stands before the state.
+        arguments: The loose objects that the constructor's arguments refer to.
+        state: Those that the state refers to, behind a constructor.
+    """
+
+    __slots__ = ("arguments", "baseline", "key", "obj", "state", "streams", "unpickler")
+
+    def __init__(self, key: int, obj: object | None = None) -> None:
+        self.key = key
+        self.obj = obj
+        self.baseline: Baseline | None = None
+        self.streams = _NO_STREAMS
+        self.unpickler: Unpickler | None = None
+        self.arguments: list[int] = []
+        self.state: list[int] = []
+
+
+_NO_STREAMS = Streams(memoryview(b""), None)
 
 
 class Loader:
@@ -92,9 +112,10 @@ class Loader:
         self._read_row = read
         self._names_of = names_of
         self._idle: list[Unpickler] = []
-        self._unfilled: deque[_Unfilled] = deque()
         self._depth = 0
         self._made: list[int] = []  # in this operation: keys of objects that were made or filled
+        #: Objects that a constructor is about to make, and those whose states wait for them to be there.
+        self._constructing: dict[int, list[_Task]] = {}
         self._unavailable: dict[int, type] = {}  # class code -> class of the stand-ins
         self._stand_ins: set[type] = set()
 
@@ -107,15 +128,26 @@ class Loader:
             MissingRecord: The same, missing.
         """
         found = self._identity.objects.get(key)
-        if found is None or type(found) in self._stand_ins:
+        if found is None:
             with self._operation():
-                found = self._refer(key, inside=False)
+                return self._refer(key)
+        if type(found) in self._stand_ins:
+            self._catalog.resolve(code_of(key))  # raises what it raised before
+            message = (
+                f"{self._catalog.label(key)} was met when its class couldn't be had; open the store again to load it"
+            )
+            raise ClassNotAllowed(message)
         return found
+
+    @property
+    def busy(self) -> bool:
+        """Whether a load is under way, so that what is running now is code of a loaded class."""
+        return self._depth > 0
 
     def wake(self, key: int, obj: object) -> None:
         """Load the state of a ghost. Raises as `follow` does."""
         with self._operation():
-            self._fill(_Unfilled(key, obj, None, []))
+            self._bring(_Task(key, obj))
 
     def refill(self, key: int, *, anew: bool = False) -> bool:
         """Give a loose object the state of its record again.
@@ -136,7 +168,10 @@ class Loader:
                 obj.clear()
             else:
                 drop_state(obj, type(obj))
-            self._fill_from(key, obj, baseline)
+            task = _Task(key, obj)
+            task.baseline, task.streams = baseline, split_body(memoryview(baseline.body), baseline.flags)
+            self._made.append(key)
+            self._bring(task)
         return True
 
     def value(self, stream: memoryview, name: str) -> object:
@@ -149,8 +184,8 @@ class Loader:
             try:
                 unpickler.feed(stream)
                 return unpickler.load()
-            except (UnpicklingError, EOFError) as error:
-                message = f"the value under {name!r} is damaged: {error}"
+            except (UnpicklingError, EOFError, _Needed) as error:
+                message = f"the value under {name!r} is damaged: {error or 'it refers to a record'}"
                 raise CorruptRecord(message, name=name) from error
 
     def settle(self, key: int, obj: object) -> bool:
@@ -189,29 +224,29 @@ class Loader:
 
     @contextlib.contextmanager
     def _operation(self) -> Iterator[None]:
-        """Fill all that the block made; undo everything when that fails."""
+        """Undo all that the block made when it fails."""
+        start = len(self._made)
         self._depth += 1
         try:
             yield
-            while self._unfilled:
-                self._fill(self._unfilled.popleft())
         except BaseException:
-            if self._depth == 1:
-                self._undo()
+            self._undo(start)
             raise
         finally:
             self._depth -= 1
             if not self._depth:
                 self._made.clear()
+                self._constructing.clear()
 
-    def _undo(self) -> None:
-        self._unfilled.clear()
-        for key in self._made:
+    def _undo(self, start: int) -> None:
+        for key in self._made[start:]:
+            self._constructing.pop(key, None)
             obj = self._identity.objects.get(key)
             if obj is not None and is_plain(self._ghosts.real_class(obj)) and key not in self.loose:
                 self.make_ghost(key, obj)
             else:
                 self.forget(key)
+        del self._made[start:]
 
     @contextlib.contextmanager
     def _unpickler(self) -> Iterator[Unpickler]:
@@ -231,44 +266,37 @@ class Loader:
         )
 
     def _refer_inside(self, key: object) -> object:
-        return self._refer(key, inside=True)
-
-    def _refer(self, key: object, *, inside: bool) -> object:
-        """Make the object of a key that isn't in memory."""
+        """Return the object of a key that a stream names and that isn't in memory."""
         if not is_key(key) or not isinstance(key, int):
             message = f"a reference is no key but {key!r}"
             raise UnpicklingError(message)
         try:
             cls = self._catalog.resolve(code_of(key))
         except (ClassNotAllowed, ImportError, AttributeError) as error:
-            if not inside or not serial_of(key):
+            if not serial_of(key):
                 raise
             return self._stand_in(key, error)
-        if not serial_of(key):
-            self._identity.add(key, cls)
-            return cls
-        if not is_made_by_class(cls):
-            if inside:
-                raise _Needed
-            self._construct([key])
+        if serial_of(key) and self._ghost_class(cls) is None:
+            raise _Needed
+        return self._make(key, cls)
+
+    def _refer(self, key: int) -> object:
+        """Return the object of a key that isn't in memory."""
+        cls = self._catalog.resolve(code_of(key))
+        if serial_of(key) and self._ghost_class(cls) is None:
+            self._bring(_Task(key))
             return self._identity.objects[key]
         return self._make(key, cls)
 
     def _make(self, key: int, cls: type) -> object:
-        generated = self._ghosts.of(cls) if is_plain(cls) else None
-        if generated is not None:
-            ghost: object = object.__new__(generated)
-            self._identity.add(key, ghost)
-            return ghost
-        obj = make_empty(cls)
-        self._enter_loose(key, obj)
-        self._unfilled.append(_Unfilled(key, obj, None, []))
+        """Make what no record has to be read for: a ghost, or the class itself."""
+        generated = self._ghost_class(cls) if serial_of(key) else None
+        obj = cls if generated is None else object.__new__(generated)
+        self._identity.add(key, obj)
         return obj
 
-    def _enter_loose(self, key: int, obj: object) -> None:
-        self._identity.add(key, obj)
-        self._made.append(key)
-        self.loose[key] = obj
+    def _ghost_class(self, cls: type) -> type | None:
+        return self._ghosts.of(cls) if is_plain(cls) else None
 
     def _stand_in(self, key: int, error: Exception) -> object:
         """Return an object that raises the error when it is touched; its neighbours load, and its record stays as it is."""
@@ -282,93 +310,125 @@ class Loader:
         self._identity.add(key, obj)
         return obj
 
-    def _construct(self, keys: list[int]) -> None:
-        """Make objects by their records' constructors, those first that another one's arguments refer to."""
-        waiting = [key for key in keys if key not in self._identity.objects]
-        started: set[int] = set()
-        while waiting:
-            key = waiting[-1]
-            if key in self._identity.objects:
-                waiting.pop()
+    # ---------------------------------------------------------- making and filling
+
+    def _bring(self, task: _Task) -> None:
+        """Make and fill an object, and before it all loose objects that it refers to and that aren't in memory."""
+        tasks = [task]
+        while tasks:
+            task = tasks[-1]
+            if task.baseline is None and not self._start(task):
+                tasks.pop()
                 continue
-            baseline, streams = self._read(key)
-            if not baseline.flags & CONSTRUCTED:  # its class has got a constructor since
-                self._make_bare(key, baseline)
-                continue
-            with self._telling(key):
-                arguments, state = (self._to_construct(found) for found in references(streams, 2))
-                missing = [needed for needed in arguments if needed not in self._identity.objects]
-                if missing:
-                    if key in started:
-                        message = "its constructor's arguments lead back to itself"
-                        raise UnpicklingError(message)
-                    started.add(key)
-                    waiting += missing
+            if task.obj is None:
+                missing = self._missing(task.arguments)
+                if any(key in self._constructing for key in missing):
+                    raise self._corrupt(task.key, "its constructor's arguments lead back to itself")
+                if not missing:
+                    self._construct(task)
+                    tasks += self._constructing.pop(task.key, [])
                     continue
-                unpickler = self._new_unpickler()
-                unpickler.feed(streams.data, buffers=streams.buffers)
-                obj = unpickler.load()
-            self._enter_loose(key, obj)
-            self.baselines[key] = baseline
-            self._unfilled.append(_Unfilled(key, obj, unpickler, state))
+            else:
+                missing = self._missing(task.state) if task.unpickler else self._fill_plain(task)
+                waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
+                if waiting is not None:  # what is being constructed needs this one first, as it is
+                    waiting.append(task)
+                    tasks.pop()
+                    continue
+                if not missing:
+                    if task.unpickler:
+                        self._fill_constructed(task, task.unpickler)
+                    tasks.pop()
+                    continue
+            tasks += map(_Task, missing)
 
-    def _make_bare(self, key: int, baseline: Baseline) -> None:
+    def _start(self, task: _Task) -> bool:
+        """Read a record, and make the object if that takes no constructor; return whether there is anything to do."""
+        key = task.key
+        if task.obj is None and key in self._identity.objects:
+            return False
+        if key in self._constructing:
+            raise self._corrupt(key, "its constructor leads back to itself")
+        baseline, task.streams = self._read(key)
+        task.baseline = baseline
+        self._made.append(key)
         cls: Any = self._catalog.resolve(baseline.code)
-        obj = cls.__new__(cls)
-        self._enter_loose(key, obj)
-        self._unfilled.append(_Unfilled(key, obj, None, []))
+        if task.obj is not None:
+            # Awake already, so that code which comes back to it while its state is read doesn't begin anew.
+            set_class(task.obj, cls)
+        elif is_made_by_class(cls):
+            self._enter_loose(task, make_empty(cls))
+        elif baseline.flags & CONSTRUCTED:
+            with self._telling(key):
+                task.arguments, task.state = map(self._loose_among, references(task.streams, 2))
+            self._constructing[key] = []
+        else:  # its class has got a constructor since
+            self._enter_loose(task, cls.__new__(cls))
+        return True
 
-    def _to_construct(self, found: list[object]) -> list[int]:
-        """Return those of a stream's references whose objects a constructor has to make."""
+    def _enter_loose(self, task: _Task, obj: object) -> None:
+        task.obj = obj
+        self._identity.add(task.key, obj)
+        self.loose[task.key] = obj
+
+    def _loose_among(self, found: list[object]) -> list[int]:
+        """Return those of a stream's references that lead to loose objects."""
         keys = [key for key in found if is_key(key) and isinstance(key, int) and serial_of(key)]
-        return [key for key in keys if key not in self._identity.objects and self._is_constructed(key)]
+        return [key for key in dict.fromkeys(keys) if self._is_loose(key)]
 
-    def _is_constructed(self, key: int) -> bool:
+    def _is_loose(self, key: int) -> bool:
         try:
-            return not is_made_by_class(self._catalog.resolve(code_of(key)))
+            return self._ghost_class(self._catalog.resolve(code_of(key))) is None
         except (ClassNotAllowed, ImportError, AttributeError):
             return False  # a stand-in takes its place
 
-    def _fill(self, unfilled: _Unfilled) -> None:
-        key, obj, unpickler, needed = unfilled
-        if unpickler is None:
-            baseline, streams = self._read(key)
-            self._made.append(key)
-            self._fill_plain(key, obj, baseline, streams)
-            return
-        self._construct(needed)
-        with self._telling(key):
-            state = unpickler.load()
-        fill(obj, state, constructed=True)
+    def _missing(self, keys: list[int]) -> list[int]:
+        return [key for key in keys if key not in self._identity.objects]
 
-    def _fill_from(self, key: int, obj: object, baseline: Baseline) -> None:
-        self._made.append(key)
-        self._fill_plain(key, obj, baseline, split_body(memoryview(baseline.body), baseline.flags))
+    def _construct(self, task: _Task) -> None:
+        unpickler = self._new_unpickler()
+        with self._telling(task.key):
+            unpickler.feed(task.streams.data, buffers=task.streams.buffers)
+            obj = unpickler.load()
+        task.unpickler = unpickler
+        self._enter_loose(task, obj)
 
-    def _fill_plain(self, key: int, obj: object, baseline: Baseline, streams: Streams) -> None:
-        state = self._load_state(key, baseline, streams)
-        if self._ghosts.asleep(obj):
-            set_class(obj, self._catalog.resolve(baseline.code))
-        fill(obj, state, constructed=False)
-        self.baselines[key] = baseline
+    def _fill_constructed(self, task: _Task, unpickler: Unpickler) -> None:
+        assert task.baseline is not None  # noqa: S101
+        with self._telling(task.key):
+            self._fill(task, unpickler.load(), constructed=True)
+        self.baselines[task.key] = task.baseline
 
-    def _load_state(self, key: int, baseline: Baseline, streams: Streams) -> object:
-        while True:
-            with self._unpickler() as unpickler, self._telling(key):
-                try:
+    def _fill_plain(self, task: _Task) -> list[int]:
+        """Fill an object that its class made; return the keys of the loose objects that are missing for that."""
+        baseline, streams = task.baseline, task.streams
+        assert baseline is not None  # noqa: S101
+        constructed = bool(baseline.flags & CONSTRUCTED)
+        with self._telling(task.key):
+            try:
+                with self._unpickler() as unpickler:
                     unpickler.feed(streams.data, buffers=streams.buffers)
-                    if not baseline.flags & CONSTRUCTED:
-                        return unpickler.load()
-                    # Written when the class still had a constructor: take the state that the whole object has.
-                    whole: Any = unpickler.load()
-                    fill(whole, unpickler.load(), constructed=True)
-                    return reduce_value(whole, PROTOCOL)[2]
-                except _Needed:
-                    pass
-            with self._telling(key):
-                (*_, needed) = references(streams, 1)
-                needed_keys = self._to_construct(needed)
-            self._construct(needed_keys)
+                    state = unpickler.load()
+                    if constructed:
+                        # Written when the class still had a constructor: take the state that the whole object has.
+                        fill(state, unpickler.load(), constructed=True)
+                        state = reduce_value(state, PROTOCOL)[2]
+            except _Needed:
+                named = references(streams, 2 if constructed else 1)
+                return self._missing(self._loose_among([key for stream in named for key in stream]))
+            self._fill(task, state, constructed=False)
+        self.baselines[task.key] = baseline
+        return []
+
+    def _fill(self, task: _Task, state: object, *, constructed: bool) -> None:
+        try:
+            fill(task.obj, state, constructed=constructed)
+        except UnpicklingError as error:
+            message = (
+                f"the record of {self._label(task.key)} doesn't fit its class as it is now: {error}."
+                " A __setstate__ can take what an older version of the class has stored"
+            )
+            raise CorruptRecord(message, key=task.key) from error
 
     def _read(self, key: int) -> tuple[Baseline, Streams]:
         row = self._read_row(key)
@@ -385,13 +445,19 @@ class Loader:
 
     @contextlib.contextmanager
     def _telling(self, key: int) -> Iterator[None]:
-        """Say of which record it is that an error of its stream speaks."""
+        """Say of which record it is that an error of its stream, or of an object's own code, speaks."""
         try:
             yield
         except (UnpicklingError, EOFError) as error:
             raise self._corrupt(key, error) from error
+        except (Error, _Needed):
+            raise
+        except Exception as error:
+            if hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(f"This came up while pstore loaded the record of {self._label(key)}.")
+            raise
 
-    def _corrupt(self, key: int, error: Exception) -> CorruptRecord:
+    def _corrupt(self, key: int, error: Exception | str) -> CorruptRecord:
         name = self._names_of(key)
         message = f"the record of {self._label(key)} is damaged: {error}"
         return CorruptRecord(message, key=key, name=name)

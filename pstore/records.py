@@ -116,7 +116,8 @@ class Encoded(NamedTuple):
     Attributes:
         flags: The flags of the row.
         body: The body of the row.
-        inline: The objects that stand in this record and can change; an object that stands in two is shared.
+        inline: The objects that stand in this record and can change; an object that stands in two is shared, but not the
+            `__dict__` of the record's own object.
         holders: What holds such objects without being able to change itself: tuples and frozensets.
         transparent: Whether these are the record's own objects, and no copies that a `__getstate__` made.
     """

@@ -15,6 +15,7 @@ object stays in the compared set while anything outside it holds one of its cont
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,7 @@ from pstore.errors import (
     FormatError,
     MissingRecord,
     ReadOnlyError,
+    StoreBusy,
     StoreClosed,
     WrongThread,
 )
@@ -109,6 +111,7 @@ class Session:
         self._overtaken: set[int] = set()
         self._overtaken_names: set[str] = set()
         self._current_to = 0  # the revision up to which what others have changed is known
+        self._work = ""  # what is being done, when objects' own code may run in the middle of it
         self._thread = threading.get_ident()
         _create(backend)
 
@@ -159,12 +162,16 @@ class Session:
 
     def changed(self) -> list[object]:
         """Return the stored objects that a commit would write, as far as they differ from what was loaded."""
-        self._snapshot()
-        return [self.identity.objects[key] for key in self._compared() if self._unchanged(key) is None]
+        with self._working("compare"):
+            self._snapshot()
+            return [self.identity.objects[key] for key in self._compared() if self._unchanged(key) is None]
 
     def has_uncommitted(self) -> bool:
         """Return whether closing now would lose anything."""
-        return bool(self.names.pending) or any(self._unchanged(key) is None for key in self._compared())
+        if self.backend.readonly:
+            return False
+        with self._working("compare"):
+            return bool(self.names.pending) or any(self._unchanged(key) is None for key in self._compared())
 
     # ----------------------------------------------------------- transactions
 
@@ -176,7 +183,11 @@ class Session:
 
     def commit(self, note: str = "") -> Commit:
         """Write what has changed; see `Store.commit`."""
-        self._snapshot()
+        with self._working("commit"):
+            self._snapshot()
+            return self._commit(note)
+
+    def _commit(self, note: str) -> Commit:
         self._allocator.save()
         self._attempt = None
         drafts: dict[int, Draft] = {}
@@ -221,6 +232,10 @@ class Session:
     def rollback(self) -> None:
         """Make the objects in memory what the store says; see `Store.rollback`."""
         self.check()
+        with self._working("rollback"):
+            self._rollback()
+
+    def _rollback(self) -> None:
         self.names.pending.clear()
         replaced: set[int] = set()
         for key in self._compared():
@@ -241,6 +256,7 @@ class Session:
         """End the session without a commit. Objects whose state is in memory stay as they are, plain objects."""
         if self.closed:
             return
+        self.check_idle("close")
         self.closed = True
         self._end_transactions()
         for key in self._loader.baselines:
@@ -257,6 +273,30 @@ class Session:
         if threading.get_ident() != self._thread:
             message = "a store belongs to the thread that opened it; open it in this thread too"
             raise WrongThread(message)
+
+    def check_idle(self, what: str, *, loading: bool = True) -> None:
+        """Raise StoreBusy where objects' own code asks for something that would disturb what it was called by.
+
+        Args:
+            what: What it asks for.
+            loading: Whether it would disturb a load.
+        """
+        work = self._work or ("load" if loading and self._loader.busy else "")
+        if work:
+            message = (
+                f"{what} was called by an object's own code (a __setstate__, __getstate__, __reduce__ or the like) in the"
+                f" middle of a {work}; call it when that is over"
+            )
+            raise StoreBusy(message)
+
+    @contextlib.contextmanager
+    def _working(self, work: str) -> Iterator[None]:
+        self.check_idle(work)
+        self._work = work
+        try:
+            yield
+        finally:
+            self._work = ""
 
     def check_writable(self, what: str) -> None:
         """Raise ReadOnlyError, too, where the store can't be changed."""
@@ -364,7 +404,8 @@ class Session:
 
     def _compared(self) -> list[int]:
         """Return the keys of all objects that may have changed."""
-        return [*self._touched, *self._loader.loose]
+        # What isn't in memory any more was touched by code of a load that has failed.
+        return [key for key in (*self._touched, *self._loader.loose) if key in self._loader.baselines]
 
     def _unchanged(self, key: int) -> Draft | None:
         return self._changes.compare(key, self._loader.baselines[key])

@@ -55,7 +55,7 @@ class Store(MutableMapping[str, Any]):
             TypeError: The name is no str.
             ReadOnlyError: The store was opened for reading.
         """
-        self._session.check_writable(f"to store {_checked(name)!r}")
+        self._check_change(f"to store {_checked(name)!r}")
         self._session.names.pending[name] = value
 
     def __delitem__(self, name: str) -> None:
@@ -64,7 +64,7 @@ class Store(MutableMapping[str, Any]):
         Raises:
             KeyError: There is no such name.
         """
-        self._session.check_writable(f"to delete {_checked(name)!r}")
+        self._check_change(f"to delete {_checked(name)!r}")
         self._session.names.remove(name)
 
     def __contains__(self, name: object) -> bool:
@@ -98,7 +98,7 @@ class Store(MutableMapping[str, Any]):
 
         Whatever is raised, nothing of the commit was written, and the objects in memory are as they were.
         """
-        return self._session.commit(note or "")
+        return self._session.commit(_checked_note(note))
 
     def sync(self) -> None:
         """Commit, as `shelve.Shelf.sync` does."""
@@ -119,8 +119,11 @@ class Store(MutableMapping[str, Any]):
         """
         if self.closed:
             return
+        self._session.check()
+        self._session.check_idle("close")
         try:
-            self.commit()
+            if not self.readonly:
+                self.commit()
         finally:
             self._close()
 
@@ -209,6 +212,10 @@ class Store(MutableMapping[str, Any]):
         message = "cannot pickle a pstore.Store: keep what it was opened with, and open it again"
         raise TypeError(message)
 
+    def _check_change(self, what: str) -> None:
+        self._session.check_writable(what)
+        self._session.check_idle(what.removeprefix("to "), loading=False)
+
     def _close(self) -> None:
         self._session.close()
         if self._owns_backend:
@@ -219,9 +226,22 @@ def _checked(name: object) -> str:
     if not isinstance(name, str):
         message = f"names are str, not {type(name).__name__}: {name!r}"
         raise TypeError(message)
+    return _encodable(name, "a name")
+
+
+def _checked_note(note: object) -> str:
+    if note is None:
+        return ""
+    if not isinstance(note, str):
+        message = f"a note is a str, not {type(note).__name__}: {note!r}"
+        raise TypeError(message)
+    return _encodable(note, "a note")
+
+
+def _encodable(text: str, what: str) -> str:
     try:
-        name.encode()
+        text.encode()
     except UnicodeEncodeError:
-        message = f"a name must be encodable as UTF-8, and {name!r} isn't: it holds half of a surrogate pair"
+        message = f"{what} must be encodable as UTF-8, and {text!r} isn't: it holds half of a surrogate pair"
         raise ValueError(message) from None
-    return name
+    return text
