@@ -21,10 +21,11 @@ from pstore.catalog import refusal
 from pstore.declare import is_declared
 from pstore.errors import ForeignObject
 from pstore.ghosts import Barrier, is_any_ghost, own_dict
+from pstore.identity import is_elsewhere
 from pstore.keys import make_key
-from pstore.pickle import Unpicklable
+from pstore.pickle import Unpicklable, reduce_value
 from pstore.pickle.policy import Unnameable
-from pstore.records import Encoded, Encoder, is_plain, references, split_body
+from pstore.records import PROTOCOL, Encoded, Encoder, is_plain, references, split_body
 from pstore.rows import CONSTRUCTED
 
 if TYPE_CHECKING:
@@ -131,6 +132,15 @@ class Changes:
         except Unpicklable as error:
             raise self._tell(error, label) from None
 
+    def check_picklable(self, obj: object, label: str) -> None:
+        """Raise PickleError where an object can't be pickled by anybody, whatever a policy says."""
+        try:
+            reduce_value(obj, PROTOCOL)
+        except Unpicklable as error:
+            raise self._tell(error, label) from None
+        except Exception:  # noqa: BLE001, S110  # the object's own, which would come up again when it is pickled
+            pass
+
     def gather(self, keys: Iterable[int]) -> dict[int, Draft]:
         """Pickle these records and all new ones.
 
@@ -195,6 +205,8 @@ class Changes:
 
     def _process(self, key: int) -> None:
         encoded = self._encode(key)
+        for obj in encoded.inline:
+            self._refuse_foreign(obj)
         shared = [obj for obj in encoded.inline if self._owner.get(id(obj), key) != key]
         if shared:
             encoded = self._promote(key, shared)
@@ -313,7 +325,7 @@ class Changes:
         return None
 
     def _refuse_foreign(self, obj: object) -> None:
-        if is_any_ghost(obj):
+        if is_any_ghost(obj) or is_elsewhere(obj, self._identity):
             message = (
                 f"an object of {obj.__class__.__qualname__} belongs to another session or store: store a copy of it"
                 " (copy.deepcopy), or use the object that this session has"

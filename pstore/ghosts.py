@@ -155,7 +155,7 @@ def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:
     """Generate the class and try it on an object; a class with a layout of its own doesn't let its class be set."""
     try:
         generated = _generate(cls, wake)
-        trial = object.__new__(generated)
+        trial: object = object.__new__(generated)
         set_class(trial, cls)
         set_class(trial, generated)  # again, so that no `__del__` of C's runs
     except TypeError:

@@ -6,6 +6,14 @@ asks, `objects` what its `persistent_objects` asks. The map holds its objects; a
 
 from __future__ import annotations
 
+import weakref
+from typing import Final
+
+
+def is_elsewhere(obj: object, here: IdentityMap) -> bool:
+    """Return whether another open session of this process holds an object."""
+    return len(_open) > 1 and any(id(obj) in other.keys for other in list(_open) if other is not here)
+
 
 class IdentityMap:
     """Which key is which object.
@@ -18,23 +26,31 @@ class IdentityMap:
     def __init__(self) -> None:
         self.objects: dict[int, object] = {}
         self.keys: dict[int, int] = {}
+        _open.add(self)
+
+    def close(self) -> None:
+        """The session is closed: its objects are anybody's."""
+        _open.discard(self)
 
     def add(self, key: int, obj: object) -> None:
-        """Enter an object that is in the map under no key yet."""
+        """Enter an object under a key that is free.
+
+        An object may have several keys, where a constructor answers with one that is there already, such as a
+        singleton that two sessions have stored; `keys` then has the first of them.
+        """
         self.objects[key] = obj
-        self.keys[id(obj)] = key
+        self.keys.setdefault(id(obj), key)
 
     def remove(self, key: int) -> None:
         """Forget an object; a key that isn't in the map is passed over."""
         obj = self.objects.pop(key, None)
-        if obj is not None:
+        if obj is not None and self.keys.get(id(obj)) == key:
             del self.keys[id(obj)]
 
     def key_of(self, obj: object) -> int | None:
         """Return the key of an object, or None."""
         return self.keys.get(id(obj))
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self.objects.clear()
-        self.keys.clear()
+
+#: The maps of all sessions that are open in this process.
+_open: Final[weakref.WeakSet[IdentityMap]] = weakref.WeakSet()

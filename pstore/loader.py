@@ -184,8 +184,11 @@ class Loader:
             try:
                 unpickler.feed(stream)
                 return unpickler.load()
-            except (UnpicklingError, EOFError, _Needed) as error:
-                message = f"the value under {name!r} is damaged: {error or 'it refers to a record'}"
+            except _Needed:
+                message = f"the value under {name!r} is damaged: it refers to a record"
+                raise CorruptRecord(message, name=name) from None
+            except (UnpicklingError, EOFError) as error:
+                message = f"the value under {name!r} is damaged: {error}"
                 raise CorruptRecord(message, name=name) from error
 
     def settle(self, key: int, obj: object) -> bool:
@@ -195,14 +198,15 @@ class Loader:
             self.loose[key] = obj
         return guarded
 
-    def referring_to(self, keys: set[int]) -> list[int]:
-        """Return the keys of those objects in memory whose records refer to any of these."""
-        found = []
+    def referring(self) -> dict[int, list[int]]:
+        """Return, for each key that records of objects in memory refer to, the keys of those objects."""
+        found: dict[int, list[int]] = {}
         for key, baseline in self.baselines.items():
             streams = split_body(memoryview(baseline.body), baseline.flags)
-            named = references(streams, 2 if baseline.flags & CONSTRUCTED else 1)
-            if any(not keys.isdisjoint(stream) for stream in named):
-                found.append(key)
+            for stream in references(streams, 2 if baseline.flags & CONSTRUCTED else 1):
+                for named in stream:
+                    if isinstance(named, int):
+                        found.setdefault(named, []).append(key)
         return found
 
     def forget(self, key: int) -> None:
@@ -212,15 +216,15 @@ class Loader:
         self.loose.pop(key, None)
 
     def make_ghost(self, key: int, obj: object) -> None:
-        """Drop the state of an object, so that the next touch loads it anew."""
-        cls = self._ghosts.real_class(obj)
-        generated = self._ghosts.of(cls)
+        """Drop the state of an object, so that the next touch loads it anew; it is of its stored class again."""
+        baseline = self.baselines.pop(key, None)
+        stored = self._catalog.resolve(code_of(key) if baseline is None else baseline.code)
+        generated = self._ghosts.of(stored)
         if generated is None:
-            message = f"an object of {cls} can't be a ghost"
+            message = f"an object of {stored} can't be a ghost"
             raise TypeError(message)
-        drop_state(obj, cls)
+        drop_state(obj, self._ghosts.real_class(obj))
         set_class(obj, generated)
-        self.baselines.pop(key, None)
 
     @contextlib.contextmanager
     def _operation(self) -> Iterator[None]:

@@ -258,6 +258,7 @@ class Session:
             return
         self.check_idle("close")
         self.closed = True
+        self.identity.close()
         self._end_transactions()
         for key in self._loader.baselines:
             if self._ghosts.asleep(self.identity.objects[key]):
@@ -311,6 +312,7 @@ class Session:
         try:
             return Content(REFERENCE, rows.pack_key(self._changes.adopt(value)))
         except ClassNotAllowed as error:
+            self._changes.check_picklable(value, f"db[{name!r}]")  # allowing a lock or a file would be no remedy
             raise refusal(error.module, error.qualname, where=f"db[{name!r}]") from None
 
     def _write(self, changed: dict[int, Draft], names: dict[str, Content | None], note: str) -> Commit:
@@ -397,10 +399,14 @@ class Session:
 
     def _replace(self, replaced: set[int]) -> None:
         """Forget objects that can't be restored in place, and restore whatever refers to them."""
+        if not replaced:
+            return
+        referring = self._loader.referring()
         while replaced:
             for key in replaced:
                 self._loader.forget(key)
-            replaced = {key for key in self._loader.referring_to(replaced) if not self._restore(key)}
+            affected = {key for gone in replaced for key in referring.get(gone, ()) if key in self._loader.baselines}
+            replaced = {key for key in affected if not self._restore(key)}
 
     def _compared(self) -> list[int]:
         """Return the keys of all objects that may have changed."""

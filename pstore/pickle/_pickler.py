@@ -781,7 +781,8 @@ class Pickler:
         if self._ask_global is not None and (pid := self._ask_global(obj)) is not None:
             return self.save_pers(pid)
         place = locate(obj, name)
-        if self.proto >= 2 and (code := extension_code(place.module, place.name)) is not None:
+        # The extension registry belongs to a process, so canonical bytes can't depend on it.
+        if self.proto >= 2 and not self.canonical and (code := extension_code(place.module, place.name)) is not None:
             if code <= 0xFF:
                 self._out += op.EXT1 + _pack_u1(code)
             elif code <= 0xFFFF:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import random
 from typing import TYPE_CHECKING, Any
@@ -266,3 +267,14 @@ def test_any_set(engine: Engine, elements: list[Any], seed: int, protocol: int) 
     random.Random(seed).shuffle(other)
     assert engine.dumps(set(other), protocol, canonical=True) == data
     assert engine.dumps(engine.loads(data), protocol, canonical=True) == data
+
+
+def test_no_extension_codes(engine: Engine) -> None:
+    """A name is written as a name, whatever number this process has registered for it."""
+    plain = engine.dumps(Plain, 4, canonical=True)
+    copyreg.add_extension(Plain.__module__, Plain.__name__, 0x7E57)
+    try:
+        assert engine.dumps(Plain, 4, canonical=True) == plain
+        assert engine.dumps(Plain, 4) != plain
+    finally:
+        copyreg.remove_extension(Plain.__module__, Plain.__name__, 0x7E57)

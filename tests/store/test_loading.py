@@ -289,8 +289,10 @@ def test_class_that_got_another_shape(place: Place, monkeypatch: pytest.MonkeyPa
         db["a"].name = "Ann"
     with monkeypatch.context() as patch:
         patch.setattr(looking, "Old", Slots)
-        with place.open(allow=ALLOW) as db:
-            with pytest.raises(pstore.CorruptRecord, match=r"Old#1.* doesn't fit its class as it is now"):
-                _ = db["a"].name
+        with (
+            place.open(allow=ALLOW) as db,
+            pytest.raises(pstore.CorruptRecord, match=r"Old#1.* doesn't fit its class as it is now"),
+        ):
+            _ = db["a"].name
     with place.open(allow=ALLOW) as db:
         assert db["a"].name == "Ann"

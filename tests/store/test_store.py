@@ -24,6 +24,8 @@ from pstore import rows
 from pstore.backends import MemoryBackend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Place
 
 
@@ -503,6 +505,151 @@ def test_object_of_another_session(place: Place) -> None:
     with pytest.raises(pstore.ForeignObject, match="another session"):
         two.commit()
     two.rollback()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: shop.Plain(x=1), lambda: shop.Person(x=1), lambda: [1], lambda: shop.Reduced(1)]
+)
+@pytest.mark.parametrize("inline", [True, False])
+def test_awake_object_of_another_session(make: Callable[[], Any], inline: bool, place: Place) -> None:
+    """The same for one that is loaded and in use there; once that session is closed it may go anywhere."""
+    with place.open() as db:
+        db["a"] = make()
+    one, two = place.open(), place.open()
+    used = one["a"]
+    getattr(used, "x", None)
+    two["b"] = {"in": [used]} if inline else used
+    with pytest.raises(pstore.ForeignObject, match=r"another session.*copy\.deepcopy"):
+        two.commit()
+    one.close()
+    two.commit()
+    two.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [threading.Lock, lambda: (number for number in [1]), lambda: memoryview(b""), lambda: open(os.devnull)],  # noqa: SIM115, PTH123
+    ids=["lock", "generator", "memoryview", "file"],
+)
+def test_what_nobody_can_pickle(make: Callable[[], Any], place: Place) -> None:
+    """It is refused for what it is, and no advice is given to allow its class."""
+    value = make()
+    with place.open() as db:
+        for held in value, [value], shop.Plain(held=value):
+            db["a"] = held
+            with pytest.raises(pickle.PicklingError, match="cannot pickle") as caught:
+                db.commit()
+            assert "db['a']" in str(caught.value)
+            assert "allow" not in str(caught.value)
+        del db["a"]
+    getattr(value, "close", lambda: None)()
+
+
+def test_rollback_of_another_class(place: Place) -> None:
+    """An object whose class was set is of its stored class again after a rollback, before it is touched too."""
+    with place.open() as db:
+        db["a"] = shop.Plain(x=1)
+        db.commit()
+        used = db["a"]
+        used.__class__ = shop.Person
+        used.x = 2
+        db.rollback()
+        assert isinstance(used, shop.Plain)
+        assert type(used.__class__) is type
+        assert not isinstance(used, shop.Person)
+        assert used.x == 1
+        assert type(used) is shop.Plain
+
+
+def test_rollback_of_a_long_chain_of_constructed_objects(place: Place) -> None:
+    """It takes time in proportion to the chain."""
+    with place.open() as db:
+        link = shop.Reduced(None)
+        for _ in range(1500):
+            link = shop.Reduced(link)
+            db[f"link {_}"] = link
+        db.commit()
+        deepest = link
+        while deepest.parts[0] is not None:
+            deepest = deepest.parts[0]
+        deepest.extra = "changed"
+        start = time.process_time()
+        db.rollback()
+        assert time.process_time() - start < 10  # which is far more than it takes
+        link = db["link 1499"]
+        while link.parts[0] is not None:
+            link = link.parts[0]
+        assert link.extra is None
+
+
+def test_reading_may_change_objects_of_a_read_only_store(path: Path) -> None:
+    """A store that is only read closes without a word, though reading has filled caches in its objects."""
+    with pstore.open(path, allow=["shop"]) as db:
+        db["a"] = shop.Plain(x=1)
+        db["b"] = [1]
+    with pstore.open(path, "r", allow=["shop"]) as db:
+        db["a"].cache = 2
+        db["b"].append(2)
+    db = pstore.open(path, "r", allow=["shop"])
+    db["a"].cache = 2
+    with pytest.raises(pstore.ReadOnlyError, match="flag 'w'"):
+        db.commit()
+    db.close()
+    with pstore.open(path, allow=["shop"]) as db:
+        assert not hasattr(db["a"], "cache")
+        assert db["b"] == [1]
+
+
+def test_notes_are_text(place: Place) -> None:
+    """What can't be a note is refused before anything is done."""
+    with place.open() as db:
+        db["a"] = 1
+        with pytest.raises(TypeError, match="a note is a str, not int"):
+            db.commit(note=5)
+        with pytest.raises(ValueError, match="surrogate"):
+            db.commit(note="\ud800")
+        db.commit(note="a note")
+
+
+def test_stand_in_stays_one_object(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that was met when its class couldn't be had isn't replaced in this session by another one."""
+    with place.open() as db:
+        db["secret"] = secret = shop.Plain(x=1)
+        db["holder"] = [secret]
+    with monkeypatch.context() as patch:
+        patch.delattr(shop, "Plain")
+        db = place.open()
+        stand_in = db["holder"][0]
+        with pytest.raises(ImportError, match="no Plain in shop"):
+            _ = stand_in.x
+    with pytest.raises(pstore.ClassNotAllowed, match="open the store again"):
+        _ = db["secret"]
+    assert db["holder"][0] is stand_in
+    db.close()
+    with place.open() as db:
+        assert db["holder"][0] is db["secret"]
+
+
+def test_close_in_another_thread(place: Place) -> None:
+    """It is refused, and nothing is lost by that."""
+    db = place.open()
+    db["a"] = 1
+    errors: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            db.close()
+        except pstore.WrongThread as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    assert len(errors) == 1
+    assert not db.closed
+    db.close()
+    with place.open() as db:
+        assert db["a"] == 1
 
 
 def test_other_thread(place: Place) -> None:
