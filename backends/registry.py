@@ -49,6 +49,9 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     if flag not in _FLAGS:
         message = f"flag must be one of {', '.join(map(repr, _FLAGS))}, not {flag!r}"
         raise ValueError(message)
+    if not str(target) or str(target) == ":memory:":
+        message = f"a store is opened by a path or URL, not by {str(target)!r}; one in memory is 'memory:'"
+        raise ValueError(message)
     if isinstance(target, str) and (match := _SCHEME.match(target)):
         return _by_scheme(match[1].lower())(target, flag, durable=durable)
     return _by_content(Path(target))(target, flag, durable=durable)
@@ -87,7 +90,7 @@ def _by_content(path: Path) -> Callable[..., Backend]:
 
 def _sqlite(url: str, flag: str, *, durable: bool) -> Backend:
     parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path:
+    if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
         message = f"an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path, not {url!r}"
         raise ValueError(message)
     return SqliteBackend(unquote(parts.path.removeprefix("/")), flag, durable=durable)

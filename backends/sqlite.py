@@ -13,6 +13,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -65,8 +66,8 @@ class SqliteBackend(Backend):
     Args:
         path: The file.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing file, "n" starts empty.
-        durable: Whether a commit waits until the disk has it. Without, a crash of the machine (not of the process) may
-            lose the last commits, never half of one.
+        durable: Whether a commit waits until the disk has it (SQLite's `synchronous = FULL`). Without (`NORMAL`), a crash of
+            the machine, not of the process, may lose the last commits, never half of one.
         timeout: How long a writer waits for another, in seconds.
 
     Raises:
@@ -83,14 +84,19 @@ class SqliteBackend(Backend):
         self.readonly = flag == "r"
         self._durable = durable
         self._timeout = timeout
-        self._pid = os.getpid()
+        self.forked = False
+        _backends.add(self)
         self._guard = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._open: set[sqlite3.Connection] = set()
         self._closed = False
-        exists = self.path.exists()
+        try:
+            exists = self.path.exists()
+        except OSError as error:
+            message = f"{self.path} can't be reached: {error.strerror}"
+            raise StorageError(message) from error
         if not exists and flag in "rw":
-            message = f"there is no store at {self.path} (flag 'c' would make one)"
+            message = f"there is no store at {self.path}; check the path, or make one with pstore.open(path, 'c')"
             raise StoreNotFound(message)
         if not exists and not self.path.parent.is_dir():
             message = f"there is no directory {self.path.parent} to make a store in"
@@ -147,20 +153,32 @@ class SqliteBackend(Backend):
 
     def stats(self) -> dict[str, int | str]:
         """Return the file's name, and the bytes of the file and of its log."""
-        log = self.path.with_name(self.path.name + "-wal")
         return {
             "backend": self.scheme,
             "path": str(self.path),
             "bytes": self.path.stat().st_size,
-            "log_bytes": log.stat().st_size if log.exists() else 0,
+            "log_bytes": self._log_size(),
         }
+
+    def check_process(self) -> None:
+        """Raise StoreClosed in a process that was forked since the store was opened."""
+        if self.forked:
+            message = f"{self.path} was opened before this process was forked; open it again in this process"
+            raise StoreClosed(message)
+
+    def abandon(self) -> None:
+        """Leave the connections to the process that this one was forked from: SQLite allows not even to close them."""
+        self.forked = True
+        self._guard = threading.Lock()  # which another thread may have held
+        _abandoned.extend(self._open)
+        self._open, self._idle = set(), []
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         """Take back a connection whose transaction has ended."""
         with self._guard:
-            if self._closed:
+            if self._closed and not self.forked:
                 connection.close()
-            else:
+            elif not self.forked:
                 self._idle.append(connection)
 
     @contextlib.contextmanager
@@ -184,6 +202,12 @@ class SqliteBackend(Backend):
             return CorruptRecord(f"{self.path} is damaged: {text}; restore it from a backup")
         if "readonly" in text:
             return ReadOnlyError(f"{self.path} can't be written: {text}")
+        if "unable to open" in text:
+            return StorageError(
+                f"{self.path} can't be opened: SQLite needs to read it, and to write beside it ({text})"
+            )
+        if "too big" in text or "string longer" in text:
+            return StorageError(f"{self.path}: a record is larger than SQLite takes (1 GB): {text}; keep it in parts")
         if "closed" in text:
             return StoreClosed(f"{self.path} is closed")
         return StorageError(f"{self.path}: SQLite says: {text}")
@@ -229,9 +253,7 @@ class SqliteBackend(Backend):
             raise StorageError(message)
 
     def _take(self) -> sqlite3.Connection:
-        if os.getpid() != self._pid:
-            message = f"{self.path} was opened before this process was forked; open it again in this process"
-            raise StoreClosed(message)
+        self.check_process()
         with self._guard:
             if self._closed:
                 message = f"{self.path} is closed"
@@ -241,8 +263,21 @@ class SqliteBackend(Backend):
         with self.translated():
             return self._connect()
 
+    def _is_at_rest(self) -> bool:
+        """Return whether nobody can be writing: the directory is read-only, and there is no log with commits in it.
+
+        SQLite needs a file beside the store to share the log; where it can't make one, it has to be told so.
+        """
+        return not os.access(self.path.parent, os.W_OK) and not self._log_size()
+
+    def _log_size(self) -> int:
+        log = self.path.with_name(self.path.name + "-wal")
+        return log.stat().st_size if log.exists() else 0
+
     def _connect(self) -> sqlite3.Connection:
         mode = "ro" if self.readonly else "rwc"
+        if self.readonly and self._is_at_rest():
+            mode += "&immutable=1"
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}",
             uri=True,
@@ -252,8 +287,11 @@ class SqliteBackend(Backend):
         )
         with self._guard:
             self._open.add(connection)
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         connection.execute("PRAGMA temp_store = MEMORY")
+        # The file may come from anywhere: what its schema defines runs no function, and a damaged page is noticed.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         return connection
 
 
@@ -325,7 +363,7 @@ class SqliteTransaction(Transaction):
             return
         # A failed statement may have rolled back already; a connection that was closed has nothing to drop.
         with contextlib.suppress(sqlite3.Error):
-            if self._connection.in_transaction:
+            if not self._backend.forked and self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         self._end()
 
@@ -345,6 +383,7 @@ class SqliteTransaction(Transaction):
             self._backend.give_back(connection)
 
     def _check(self) -> sqlite3.Connection:
+        self._backend.check_process()
         if self._connection is None:
             message = "the transaction has ended; begin another"
             raise StoreClosed(message)
@@ -365,3 +404,16 @@ def _signed(key: Key) -> int:
 
 def _to_columns(table: Table, keys: Iterable[Key]) -> list[Key]:
     return [_signed(key) for key in keys] if table in INT_TABLES else list(keys)
+
+
+_backends: Final[weakref.WeakSet[SqliteBackend]] = weakref.WeakSet()
+_abandoned: Final[list[sqlite3.Connection]] = []
+
+
+def _after_fork() -> None:
+    for backend in list(_backends):
+        backend.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -22,10 +22,45 @@ if TYPE_CHECKING:
     from pstore.pickle.policy import Policy
 
 
-#: Modules whose functions call other functions by name or run commands: allowing one is never the remedy.
+#: Packages that run code or commands, load libraries, or reach whatever is asked of them by name: allowing what is in
+#: them is never the remedy.
 _MACHINERY: Final = frozenset(
-    {"_operator", "builtins", "functools", "importlib", "nt", "operator", "os", "posix", "subprocess", "sys", "types"}
+    {
+        *("_ctypes", "_functools", "_imp", "_interpreters", "_operator", "_osx_support", "_pickle", "_posixshmem"),
+        *(
+            "_posixsubprocess",
+            "_socket",
+            "_ssl",
+            "_thread",
+            "_winapi",
+            "_xxsubinterpreters",
+            "asyncio",
+            "atexit",
+            "bdb",
+        ),
+        *("builtins", "cProfile", "code", "codecs", "codeop", "concurrent", "copyreg", "ctypes", "distutils"),
+        *(
+            "ensurepip",
+            "fileinput",
+            "ftplib",
+            "functools",
+            "gc",
+            "glob",
+            "http",
+            "imp",
+            "importlib",
+            "inspect",
+            "logging",
+        ),
+        *("marshal", "mmap", "msvcrt", "multiprocessing", "nt", "ntpath", "operator", "os", "pdb", "pickle", "pip"),
+        *("pkgutil", "platform", "posix", "posixpath", "profile", "pstore", "pty", "pydoc", "readline", "runpy"),
+        *("setuptools", "shelve", "shutil", "signal", "site", "smtplib", "socket", "socketserver", "ssl", "subprocess"),
+        *("sys", "sysconfig", "tempfile", "threading", "timeit", "trace", "types", "unittest", "urllib", "venv"),
+        *("webbrowser", "winreg", "xmlrpc", "zipimport"),
+    }
 )
+#: The same, in modules of which the rest is harmless.
+_MACHINES: Final = frozenset({*("_io.FileIO", "_io.open", "_io.open_code", "io.FileIO", "io.open", "io.open_code")})
 
 
 class Catalog:
@@ -67,8 +102,7 @@ class Catalog:
                     _damaged("it is missing")
                 name = rows.unpack_class(rows.unseal(rows.record_place(key), row).body)
             except ValueError as error:
-                message = f"the record of class {code} is damaged: {error}"
-                raise CorruptRecord(message, key=key) from error
+                raise rows.unreadable(error, f"the record of class {code}", key=key) from error
             self._enter(code, name)
 
     def resolve(self, code: int) -> type:
@@ -90,7 +124,7 @@ class Catalog:
         try:
             found = self._policy.find(name.module, name.qualname)
         except Refused as error:
-            raise refusal(error.module, error.qualname) from None
+            raise refusal(error.module, error.qualname, reason=error.reason) from None
         if not isinstance(found, type):
             message = f"{name} was stored as a class but is {found!r}"
             raise CorruptRecord(message, key=make_key(code, 0))
@@ -109,7 +143,7 @@ class Catalog:
         except KeyError:
             pass
         if not self._policy.permits(cls):
-            raise refusal(cls.__module__, cls.__qualname__)
+            raise refusal(cls.__module__, cls.__qualname__, reason=self._policy.why_not(cls))
         name = ClassName(cls.__module__, cls.__qualname__)
         code = self._codes.get((name.module, name.qualname))
         if code is None:
@@ -148,6 +182,10 @@ class Catalog:
         """Return whether a function or class may be written by its name."""
         return self._policy.permits(found)
 
+    def why_not(self, found: object) -> str:
+        """Return why a class or function that isn't permitted couldn't be found again, as a clause; "" where it could."""
+        return self._policy.why_not(found)
+
     def find(self, module: str, qualname: str) -> object:
         """Return what a stream names, for an unpickler.
 
@@ -156,8 +194,8 @@ class Catalog:
         """
         try:
             return self._policy.find(module, qualname)
-        except Refused:
-            raise refusal(module, qualname) from None
+        except Refused as error:
+            raise refusal(error.module, error.qualname, reason=error.reason) from None
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it: `Person#12`, or `class shop.Person`."""
@@ -172,28 +210,35 @@ class Catalog:
         self._codes[name.module, name.qualname] = code
 
 
-def refusal(module: str, qualname: str, *, where: str | None = None) -> ClassNotAllowed:
-    """Return the error for a class or function that isn't allowed, with the line to paste.
+def refusal(module: str, qualname: str, *, where: str | None = None, reason: str = "") -> ClassNotAllowed:
+    """Return the error for a class or function that may not be named, with the line to paste where there is one.
 
     Args:
         module: Its module.
         qualname: Its qualified name.
         where: The path to what needs it, where there is one.
+        reason: Why allowing it wouldn't help, as a clause; empty where it might.
     """
     name = f"{module}.{qualname}"
-    if "<locals>" in qualname:
-        remedy = (
-            "It is defined within a function, so another process couldn't find it: move it to the top of its module."
-        )
-    elif module in _MACHINERY:
-        remedy = "It could make a store run anything. Leave what needs it out of the state (`__getstate__`)."
-    else:
-        remedy = (
-            f"If you trust it, declare the class with @pstore.persistent, or open the store with\n    allow=[{name!r}]"
-        )
     prefix = f"{where}: " if where else ""
-    message = f"{prefix}{name} isn't allowed in this store. {remedy}"
-    return ClassNotAllowed(message, module=module, qualname=qualname)
+    if not reason and "<locals>" in qualname:
+        reason = (
+            "it is defined within a function, so another process couldn't find it: move it to the top level of its"
+            " module"
+        )
+    if reason:
+        message = f"{prefix}{name} can't be named in this store: {reason}"
+    elif module.partition(".")[0] in _MACHINERY or name in _MACHINES:
+        message = (
+            f"{prefix}{name} isn't allowed in this store. It could make a store run anything. Leave what needs it out of"
+            " the state (`__getstate__`)."
+        )
+    else:
+        message = (
+            f"{prefix}{name} isn't allowed in this store. If you trust it, declare the class with @pstore.persistent, or"
+            f" open the store with\n    allow=[{name!r}]"
+        )
+    return ClassNotAllowed(message, module=module, qualname=qualname, reason=reason)
 
 
 def _damaged(what: str) -> NoReturn:

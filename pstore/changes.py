@@ -292,7 +292,7 @@ class Changes:
         path = (error.path or "root").removeprefix("root")
         error.path = root + (_ATTRIBUTE.sub(r".\1", path, count=1) if attributes else path)
         if isinstance(error, Unnameable):
-            return refusal(error.module, error.qualname, where=error.path)
+            return refusal(error.module, error.qualname, where=error.path, reason=error.why)
         return error
 
     def _key_of_instance(self, obj: object) -> int | None:
@@ -314,14 +314,14 @@ class Changes:
                 if "<locals>" in cls.__qualname__:
                     return None  # the pickler says better why it can't be named
                 if not self._catalog.permits(cls):
-                    raise Unnameable(cls)
+                    raise Unnameable(cls, self._catalog.why_not(cls))
             key = make_key(self._allocator.code(cls), 0)
             if key not in self._identity.objects:
                 self._identity.add(key, cls)
                 self._classes.append(key)
             return key
         if not self._catalog.permits(found) and "<" not in getattr(found, "__qualname__", ""):
-            raise Unnameable(found)
+            raise Unnameable(found, self._catalog.why_not(found))
         return None
 
     def _refuse_foreign(self, obj: object) -> None:

@@ -461,10 +461,9 @@ class Loader:
                 error.add_note(f"This came up while pstore loaded the record of {self._label(key)}.")
             raise
 
-    def _corrupt(self, key: int, error: Exception | str) -> CorruptRecord:
-        name = self._names_of(key)
-        message = f"the record of {self._label(key)} is damaged: {error}"
-        return CorruptRecord(message, key=key, name=name)
+    def _corrupt(self, key: int, error: Exception | str) -> Error:
+        cause = error if isinstance(error, ValueError) else ValueError(str(error))
+        return rows.unreadable(cause, f"the record of {self._label(key)}", key=key, name=self._names_of(key))
 
     def _label(self, key: int) -> str:
         name = self._names_of(key)

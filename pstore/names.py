@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore import rows
-from pstore.errors import CorruptRecord
 from pstore.rows import REFERENCE
 
 if TYPE_CHECKING:
@@ -73,8 +72,7 @@ class Names:
             sealed = rows.unseal(rows.name_place(name), row)
             key = rows.unpack_key(sealed.body) if sealed.flags & REFERENCE else None
         except ValueError as error:
-            message = f"the row of the name {name!r} is damaged: {error}"
-            raise CorruptRecord(message, name=name) from error
+            raise rows.unreadable(error, f"the row of the name {name!r}", name=name) from error
         return self._loader.value(sealed.body, name) if key is None else self._loader.follow(key)
 
     def remove(self, name: str) -> None:
@@ -86,6 +84,10 @@ class Names:
         if name not in self:
             raise KeyError(name)
         self.pending[name] = Removed
+
+    def clear(self) -> None:
+        """Remove every name."""
+        self.pending = dict.fromkeys([*self], Removed)
 
     def __contains__(self, name: str) -> bool:
         reader = self._read()

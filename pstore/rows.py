@@ -11,6 +11,9 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
+from pstore.errors import CorruptRecord, Error, FormatError
+from pstore.keys import MAX_CODE, MAX_SERIAL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -77,7 +80,8 @@ def unseal(place: bytes, row: Row) -> Sealed:
     """Return what a row holds.
 
     Raises:
-        ValueError: The row is damaged, stands in another place than it was written to, or is of a newer format.
+        ValueError: The row is damaged, or stands in another place than it was written to; `FormatError`, which is one, where
+            it is of a newer format.
     """
     view = memoryview(row)
     if len(view) < HEADER_SIZE:
@@ -90,9 +94,23 @@ def unseal(place: bytes, row: Row) -> Sealed:
         raise ValueError(message)
     version, flags, code, revision = _HEAD.unpack(head)
     if version != FORMAT or flags & ~_KNOWN_FLAGS:
-        message = f"it has format {version} and flags {flags:#x}, which a newer version of pstore wrote"
-        raise ValueError(message)
+        message = f"it has format {version} and flags {flags:#x}, which a newer version of pstore wrote; update pstore"
+        raise FormatError(message)
     return Sealed(flags, code, revision, body)
+
+
+def unreadable(error: ValueError, what: str, *, key: int | None = None, name: str | None = None) -> Error:
+    """Return the error to raise for a row that `unseal`, or what reads its body, has refused.
+
+    Args:
+        error: What they raised.
+        what: What the row is, to begin a sentence with.
+        key: The key of the record, where it is one.
+        name: The name of the row, or one that leads to it.
+    """
+    if isinstance(error, FormatError):
+        return FormatError(f"{what} can't be read: {error}")
+    return CorruptRecord(f"{what} is damaged: {error}", key=key, name=name)
 
 
 class Head(NamedTuple):
@@ -123,12 +141,16 @@ def unpack_head(body: memoryview) -> Head:
     """Return the counters.
 
     Raises:
-        ValueError: The body has another length.
+        ValueError: The body has another length, or a counter has run past what a key can hold.
     """
     try:
-        return Head(*_HEAD_BODY.unpack(body))
+        head = Head(*_HEAD_BODY.unpack(body))
     except struct.error as error:
         raise ValueError(str(error)) from None
+    if not (1 <= head.next_serial <= MAX_SERIAL + 1 and 1 <= head.next_code <= MAX_CODE + 1):
+        message = f"its counters are out of range: {head}"
+        raise ValueError(message)
+    return head
 
 
 def pack_key(key: int) -> bytes:

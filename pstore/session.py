@@ -16,6 +16,7 @@ object stays in the compared set while anything outside it holds one of its cont
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,7 +30,6 @@ from pstore.declare import is_declared
 from pstore.errors import (
     ClassNotAllowed,
     ConflictError,
-    CorruptRecord,
     FormatError,
     MissingRecord,
     ReadOnlyError,
@@ -110,6 +110,7 @@ class Session:
         # What others have changed as well: keys and names that can't be committed before a rollback.
         self._overtaken: set[int] = set()
         self._overtaken_names: set[str] = set()
+        self._store_id: Row | None = None
         self._current_to = 0  # the revision up to which what others have changed is known
         self._work = ""  # what is being done, when objects' own code may run in the middle of it
         self._thread = threading.get_ident()
@@ -313,7 +314,7 @@ class Session:
             return Content(REFERENCE, rows.pack_key(self._changes.adopt(value)))
         except ClassNotAllowed as error:
             self._changes.check_picklable(value, f"db[{name!r}]")  # allowing a lock or a file would be no remedy
-            raise refusal(error.module, error.qualname, where=f"db[{name!r}]") from None
+            raise refusal(error.module, error.qualname, where=f"db[{name!r}]", reason=error.reason) from None
 
     def _write(self, changed: dict[int, Draft], names: dict[str, Content | None], note: str) -> Commit:
         self.check_writable(self._what_changed(changed, names))
@@ -460,8 +461,7 @@ class Session:
             try:
                 log = rows.unpack_log(rows.unseal(rows.log_place(int(revision)), row).body)
             except ValueError as error:
-                message = f"row {revision} of the log is damaged: {error}"
-                raise CorruptRecord(message) from error
+                raise rows.unreadable(error, f"row {revision} of the log") from error
             newest.update(dict.fromkeys(log.keys, int(revision)))
         baselines, compared = self._loader.baselines, set(self._compared())
         stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
@@ -472,15 +472,19 @@ class Session:
 
     def _take_head(self, transaction: Transaction) -> None:
         """Read the counters of a transaction's state, and the classes that this session doesn't know."""
-        (row,) = transaction.get_many("meta", ["head"])
+        row, store_id = transaction.get_many("meta", ["head", "id"])
         if row is None:
             message = "there is no pstore store in this backend"
             raise FormatError(message)
         try:
             head = rows.unpack_head(rows.unseal(rows.meta_place("head"), row).body)
         except ValueError as error:
-            message = f"the store's counters (meta row 'head') are damaged: {error}"
-            raise CorruptRecord(message, name="head") from error
+            raise rows.unreadable(error, "the row of the store's counters (meta row 'head')", name="head") from error
+        if self._store_id is None:
+            self._store_id = store_id
+        elif store_id != self._store_id:
+            message = f"the store at {self.backend} was emptied (flag 'n') since it was opened here; open it again"
+            raise StoreClosed(message)
         codes = range(len(self._catalog) + 1, head.next_code)
         if codes:
             found = transaction.get_many("records", [make_key(code, 0) for code in codes])
@@ -524,6 +528,7 @@ def _create(backend: Backend) -> None:
     try:
         if writer.get_many("meta", ["head"])[0] is None:  # nobody was faster
             _put_head(writer, Head())
+            writer.put_many("meta", [("id", rows.seal(rows.meta_place("id"), os.urandom(16)))])
         writer.commit()
     except BaseException:
         writer.rollback()

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from pstore.errors import Error
 from pstore.session import Commit, Session
 
 if TYPE_CHECKING:
@@ -66,6 +67,15 @@ class Store(MutableMapping[str, Any]):
         """
         self._check_change(f"to delete {_checked(name)!r}")
         self._session.names.remove(name)
+
+    def clear(self) -> None:
+        """Remove every name, at the next commit.
+
+        Raises:
+            ReadOnlyError: The store was opened for reading.
+        """
+        self._check_change("to clear the store")
+        self._session.names.clear()
 
     def __contains__(self, name: object) -> bool:
         """Return whether there is such a name; nothing is loaded."""
@@ -145,7 +155,11 @@ class Store(MutableMapping[str, Any]):
         session = getattr(self, "_session", None)  # not there when opening has failed
         if session is None or session.closed:
             return
-        if session.has_uncommitted():
+        try:
+            uncommitted = session.has_uncommitted()
+        except Error:
+            uncommitted = True  # it can't be told any more
+        if uncommitted:
             message = f"{self!r} was dropped with changes that weren't committed; use it in a with block, or close it"
             warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
         self._close()

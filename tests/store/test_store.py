@@ -652,6 +652,76 @@ def test_close_in_another_thread(place: Place) -> None:
         assert db["a"] == 1
 
 
+def test_emptied_while_open(path: Path) -> None:
+    """A store that flag "n" has emptied under an open session says so there; nothing of the two is mixed."""
+    old = pstore.open(path, allow=["shop"])
+    old["a"] = shop.Plain(x=1)
+    old.commit()
+    kept = old["a"]
+    with pstore.open(path, "n", allow=["shop"]) as new:
+        new["b"] = shop.Person(x=2)
+    kept.x = 3
+    assert old["a"] is kept  # the snapshot that the transaction began with
+    for use in (old.commit, lambda: old["a"], lambda: old["b"], lambda: list(old)):
+        with pytest.raises(pstore.StoreClosed, match=r"emptied .*open it again"):
+            use()
+    with pytest.raises(pstore.StoreClosed):
+        old.close()
+    assert old.closed
+    with pstore.open(path, allow=["shop"]) as new:
+        assert list(new) == ["b"]
+        assert new["b"].x == 2
+
+
+def test_clearing_many_names(place: Place) -> None:
+    """It takes time in proportion to the names."""
+    with place.open() as db:
+        db.update({f"name {number}": number for number in range(20_000)})
+        db.commit()
+        start = time.process_time()
+        db["new"] = 1
+        db.clear()
+        assert len(db) == 0
+        assert list(db) == []
+        assert "new" not in db
+        db.commit()
+        assert time.process_time() - start < 10  # which is far more than it takes
+        assert list(db) == []
+
+
+@pytest.mark.parametrize("part", ["next_serial", "next_code"])
+def test_counters_out_of_range(part: str, place: Place) -> None:
+    """Counters that no store has reached are damage, and nothing is read or written by them."""
+    with place.open() as db:
+        db["a"] = shop.Plain(x=1)
+    body = rows.pack_head(rows.Head(revision=1)._replace(**{part: 1 << 62}))
+    writer = place.backend.begin(write=True)
+    writer.put_many("meta", [("head", rows.seal(rows.meta_place("head"), body))])
+    writer.commit()
+    with pytest.raises(pstore.CorruptRecord, match="counters"):
+        _ = place.open()["a"]
+
+
+@pytest.mark.parametrize("table, key", [("names", "a"), ("meta", "head")])
+def test_row_of_a_newer_format(table: Any, key: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't damaged: the error says that a newer version has written it."""
+    with place.open() as db:
+        db["a"] = shop.Plain(x=1)
+    reader = place.backend.begin()
+    (row,) = reader.get_many(table, [key])
+    reader.rollback()
+    where = {"names": rows.name_place, "meta": rows.meta_place}[table](key)
+    sealed = rows.unseal(where, row)
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "FORMAT", 2)
+        newer = rows.seal(where, bytes(sealed.body), flags=sealed.flags, code=sealed.code, revision=sealed.revision)
+    writer = place.backend.begin(write=True)
+    writer.put_many(table, [(key, newer)])
+    writer.commit()
+    with pytest.raises(pstore.FormatError, match="newer version of pstore"):
+        _ = place.open()["a"]
+
+
 def test_other_thread(place: Place) -> None:
     """A store belongs to its thread, and says so."""
     with place.open() as db:
