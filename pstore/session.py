@@ -159,6 +159,9 @@ class Session:
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it."""
+        if not is_key(key):
+            message = f"{key!r} is no key"
+            raise ValueError(message)
         return self._catalog.label(key)
 
     def changed(self) -> list[object]:

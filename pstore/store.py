@@ -180,7 +180,11 @@ class Store(MutableMapping[str, Any]):
         return self._session.object_at(key)
 
     def label(self, key: int) -> str:
-        """Return a key as a person reads it, such as `Person#12`."""
+        """Return a key as a person reads it, such as `Person#12`.
+
+        Raises:
+            ValueError: It can't be a key.
+        """
         return self._session.label(key)
 
     def classes(self) -> list[str]:

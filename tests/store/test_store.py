@@ -776,6 +776,15 @@ def test_object_at_and_labels(place: Place) -> None:
             db.object_at(99 << 44 | 1)
 
 
+@pytest.mark.parametrize("key", [-1, 0, 1, 1 << 64, "1", None, 1.5])
+def test_what_is_no_key(key: Any, place: Place) -> None:
+    """It is refused as such."""
+    with place.open() as db:
+        for ask in db.label, db.object_at:
+            with pytest.raises(ValueError, match="no key"):
+                ask(key)
+
+
 def test_log_and_revision(place: Place) -> None:
     """Each commit that writes something is one revision, with a note in the log."""
     with place.open() as db:
