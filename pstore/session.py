@@ -16,21 +16,18 @@ object stays in the compared set while anything outside it holds one of its cont
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import names as naming
 from pstore import rows
-from pstore.allocation import Allocator
 from pstore.catalog import Catalog, refusal
 from pstore.changes import Changes, Draft
 from pstore.declare import is_declared
 from pstore.errors import (
     ClassNotAllowed,
     ConflictError,
-    FormatError,
     MissingRecord,
     ReadOnlyError,
     StoreBusy,
@@ -40,11 +37,12 @@ from pstore.errors import (
 from pstore.ghosts import Ghosts
 from pstore.holding import held_outside
 from pstore.identity import IdentityMap
-from pstore.keys import code_of, is_key, key_range, make_key, serial_of
+from pstore.keys import code_of, is_key, key_range, serial_of
 from pstore.loader import Baseline, Loader
 from pstore.names import Content, Names
 from pstore.records import is_atom
 from pstore.rows import REFERENCE, Head
+from pstore.transactions import Transactions, create, logged, put_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,22 +97,20 @@ class Session:
         self.identity = IdentityMap()
         self._ghosts = Ghosts(self.wake)
         self._catalog = Catalog(policy)
-        self._allocator = Allocator(self._catalog, self._begin_write)
+        self._transactions = Transactions(backend, self._catalog)
+        self._allocator = self._transactions.allocator
         self._loader = Loader(self.identity, self._catalog, self._ghosts, self._read_record, self._find_name)
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
         self.names = Names(self._snapshot, self._loader)
         self._touched: dict[int, object] = {}
-        self._reader: Transaction | None = None
-        self._writer: Transaction | None = None
         self._attempt: _Attempt | None = None
         # What others have changed as well: keys and names that can't be committed before a rollback.
         self._overtaken: set[int] = set()
         self._overtaken_names: set[str] = set()
-        self._store_id: Row | None = None
         self._current_to = 0  # the revision up to which what others have changed is known
         self._work = ""  # what is being done, when objects' own code may run in the middle of it
         self._thread = threading.get_ident()
-        _create(backend)
+        create(backend)
 
     # ---------------------------------------------------------------- objects
 
@@ -211,7 +207,7 @@ class Session:
             self._changes.withdraw()
             self._catalog.withdraw()
             self._allocator.restore()
-            self._end_transactions()
+            self._transactions.end()
             raise
         try:
             self._publish(drafts, changed, done.revision)
@@ -222,7 +218,7 @@ class Session:
 
     def _was_committed(self, attempt: _Attempt) -> bool:
         """Return whether a commit that was interrupted is in the store all the same."""
-        self._end_transactions()
+        self._transactions.end()
         reader = self.backend.begin()
         try:
             (row,) = reader.get_many("log", [attempt.revision])
@@ -249,7 +245,7 @@ class Session:
             elif not self._restore(key):
                 replaced.add(key)
         self._replace(replaced)
-        self._end_transactions()
+        self._transactions.end()
         overtaken, self._overtaken = self._overtaken & self._loader.baselines.keys(), set()
         self._overtaken_names.clear()
         if overtaken:
@@ -263,7 +259,7 @@ class Session:
         self.check_idle("close")
         self.closed = True
         self.identity.close()
-        self._end_transactions()
+        self._transactions.end()
         for key in self._loader.baselines:
             if self._ghosts.asleep(self.identity.objects[key]):
                 self._ghosts.wake_resident(self.identity.objects[key])
@@ -321,7 +317,7 @@ class Session:
 
     def _write(self, changed: dict[int, Draft], names: dict[str, Content | None], note: str) -> Commit:
         self.check_writable(self._what_changed(changed, names))
-        writer = self._begin_write()
+        writer = self._transactions.write()
         overtaken = self._allocator.head.revision != self._allocator.saved.revision
         if overtaken or self._overtaken or self._overtaken_names:
             self._refuse_conflicts(writer, changed, names)
@@ -343,10 +339,10 @@ class Session:
             self._allocator.top_up()
         head = self._allocator.head
         head = head._replace(revision=revision, names=head.names + added)
-        _put_head(writer, head)
+        put_head(writer, head)
         self._attempt = _Attempt(revision, log_row, head)
         writer.commit()
-        self._writer = None
+        self._transactions.writer = None
         self._allocator.head = head
         if not overtaken:
             self._current_to = revision
@@ -380,7 +376,7 @@ class Session:
         for key, draft in changed.items():
             self._loader.baselines[key] = Baseline(draft.flags, draft.code, revision, draft.body)
         self._changes.settle()
-        self._end_transactions()
+        self._transactions.end()
         for key, draft in drafts.items():
             self._rest(key, draft)
 
@@ -439,17 +435,18 @@ class Session:
 
     def _snapshot(self) -> Transaction:
         """Return the snapshot, beginning it if there is none."""
-        if self._reader is None or threading.get_ident() != self._thread or self.closed:
+        transactions = self._transactions
+        if transactions.reader is None or threading.get_ident() != self._thread or self.closed:
             self.check()
-            self._reader = self.backend.begin()
             try:
-                self._take_head(self._reader)
+                reader = transactions.read()
                 if self._allocator.head.revision != self._current_to:
-                    self._catch_up(self._reader)
+                    self._catch_up(reader)
             except BaseException:
-                self._end_transactions()
+                transactions.end()
                 raise
-        return self._reader
+            return reader
+        return transactions.reader
 
     def _catch_up(self, reader: Transaction) -> None:
         """Drop the states of what others have changed since this session last looked.
@@ -460,12 +457,8 @@ class Session:
             self._current_to = self._allocator.head.revision
             return
         newest: dict[int, int] = {}
-        for revision, row in reader.scan("log", self._current_to + 1):
-            try:
-                log = rows.unpack_log(rows.unseal(rows.log_place(int(revision)), row).body)
-            except ValueError as error:
-                raise rows.unreadable(error, f"row {revision} of the log") from error
-            newest.update(dict.fromkeys(log.keys, int(revision)))
+        for revision, log in logged(reader, self._current_to + 1):
+            newest.update(dict.fromkeys(log.keys, revision))
         baselines, compared = self._loader.baselines, set(self._compared())
         stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
         kept = {key for key in stale if key in compared and self._unchanged(key) is None}
@@ -473,70 +466,7 @@ class Session:
         self._replace({key for key in stale if key not in kept and not self._restore(key, anew=True)})
         self._current_to = self._allocator.head.revision
 
-    def _take_head(self, transaction: Transaction) -> None:
-        """Read the counters of a transaction's state, and the classes that this session doesn't know."""
-        row, store_id = transaction.get_many("meta", ["head", "id"])
-        if row is None:
-            message = "there is no pstore store in this backend"
-            raise FormatError(message)
-        try:
-            head = rows.unpack_head(rows.unseal(rows.meta_place("head"), row).body)
-        except ValueError as error:
-            raise rows.unreadable(error, "the row of the store's counters (meta row 'head')", name="head") from error
-        if self._store_id is None:
-            self._store_id = store_id
-        elif store_id != self._store_id:
-            message = f"the store at {self.backend} was emptied (flag 'n') since it was opened here; open it again"
-            raise StoreClosed(message)
-        codes = range(len(self._catalog) + 1, head.next_code)
-        if codes:
-            found = transaction.get_many("records", [make_key(code, 0) for code in codes])
-            self._catalog.read(zip(codes, found, strict=True))
-        self._allocator.head = head
-
-    def _begin_write(self) -> Transaction:
-        """Return the commit's write transaction, beginning it if there is none."""
-        if self._writer is None:
-            self.check_writable("to write what is new")
-            self._writer = self.backend.begin(write=True)
-            self._take_head(self._writer)
-        return self._writer
-
-    def _end_transactions(self) -> None:
-        reader, self._reader = self._reader, None
-        writer, self._writer = self._writer, None
-        for transaction in (writer, reader):
-            if transaction is not None:
-                transaction.rollback()
-
     def _read_record(self, key: int) -> Row | None:
         self.loads += 1
         (row,) = self._snapshot().get_many("records", [key])
         return row
-
-
-def _create(backend: Backend) -> None:
-    """Write the counters of a new store."""
-    reader = backend.begin()
-    try:
-        exists = reader.get_many("meta", ["head"])[0] is not None
-    finally:
-        reader.rollback()
-    if exists:
-        return
-    if backend.readonly:
-        message = "there is no pstore store in this backend"
-        raise FormatError(message)
-    writer = backend.begin(write=True)
-    try:
-        if writer.get_many("meta", ["head"])[0] is None:  # nobody was faster
-            _put_head(writer, Head())
-            writer.put_many("meta", [("id", rows.seal(rows.meta_place("id"), os.urandom(16)))])
-        writer.commit()
-    except BaseException:
-        writer.rollback()
-        raise
-
-
-def _put_head(writer: Transaction, head: Head) -> None:
-    writer.put_many("meta", [("head", rows.seal(rows.meta_place("head"), rows.pack_head(head)))])

@@ -1,0 +1,145 @@
+"""A session's transactions with its backend: the snapshot that it reads, and the one in which a commit writes.
+
+Either one begins with the store's counters and with the classes that this session doesn't know yet. This module knows
+the rows that a store is made of; it knows nothing of objects.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pstore import rows
+from pstore.allocation import Allocator
+from pstore.errors import FormatError, StoreClosed
+from pstore.keys import make_key
+from pstore.rows import Head, LogEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pstore.backends.base import Backend, Row, Transaction
+    from pstore.catalog import Catalog
+
+
+class Transactions:
+    """The transactions of one session.
+
+    Args:
+        backend: Where the rows are.
+        catalog: The store's classes; new ones are entered when a transaction begins.
+
+    Attributes:
+        allocator: Has the counters with which the newest transaction began, and hands out numbers from them.
+        reader: The snapshot, None where none has begun.
+        writer: A commit's transaction, None where none has begun.
+    """
+
+    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+        self.allocator = Allocator(catalog, self.write)
+        self.reader: Transaction | None = None
+        self.writer: Transaction | None = None
+        self._backend = backend
+        self._catalog = catalog
+        self._store_id: Row | None = None
+
+    def read(self) -> Transaction:
+        """Begin a snapshot, and return it.
+
+        Raises:
+            CorruptRecord: The counters or a class can't be read.
+            FormatError: There is no store.
+            StoreClosed: The store was emptied since the session began.
+        """
+        self.reader = self._backend.begin()
+        self._take_head(self.reader)
+        return self.reader
+
+    def write(self) -> Transaction:
+        """Return the commit's transaction, beginning it if there is none. Raises as `read` does.
+
+        Raises:
+            ReadOnlyError: The store was opened for reading.
+            StoreLocked: Another writer doesn't end.
+        """
+        if self.writer is None:
+            self.writer = self._backend.begin(write=True)
+            self._take_head(self.writer)
+        return self.writer
+
+    def end(self) -> None:
+        """End both, dropping what was written and not committed."""
+        reader, self.reader = self.reader, None
+        writer, self.writer = self.writer, None
+        for transaction in (writer, reader):
+            if transaction is not None:
+                transaction.rollback()
+
+    def _take_head(self, transaction: Transaction) -> None:
+        row, store_id = transaction.get_many("meta", ["head", "id"])
+        if row is None:
+            message = "there is no pstore store in this backend"
+            raise FormatError(message)
+        try:
+            head = rows.unpack_head(rows.unseal(rows.meta_place("head"), row).body)
+        except ValueError as error:
+            raise rows.unreadable(error, "the row of the store's counters (meta row 'head')", name="head") from error
+        if self._store_id is None:
+            self._store_id = store_id
+        elif store_id != self._store_id:
+            message = f"the store at {self._backend} was emptied (flag 'n') since it was opened here; open it again"
+            raise StoreClosed(message)
+        codes = range(len(self._catalog) + 1, head.next_code)
+        if codes:
+            found = transaction.get_many("records", [make_key(code, 0) for code in codes])
+            self._catalog.read(zip(codes, found, strict=True))
+        self.allocator.head = head
+
+
+def logged(reader: Transaction, start: int) -> Iterator[tuple[int, LogEntry]]:
+    """Yield (revision, what it has changed) of the commits from this revision on.
+
+    Raises:
+        CorruptRecord: A row of the log can't be read.
+    """
+    for revision, row in reader.scan("log", start):
+        yield int(revision), _unpack_log(int(revision), row)
+
+
+def _unpack_log(revision: int, row: Row) -> LogEntry:
+    try:
+        return rows.unpack_log(rows.unseal(rows.log_place(revision), row).body)
+    except ValueError as error:
+        raise rows.unreadable(error, f"row {revision} of the log") from error
+
+
+def put_head(writer: Transaction, head: Head) -> None:
+    """Write the store's counters."""
+    writer.put_many("meta", [("head", rows.seal(rows.meta_place("head"), rows.pack_head(head)))])
+
+
+def create(backend: Backend) -> None:
+    """Write the counters and the id of a new store, where there is none.
+
+    Raises:
+        FormatError: There is none and it can't be written.
+    """
+    reader = backend.begin()
+    try:
+        exists = reader.get_many("meta", ["head"])[0] is not None
+    finally:
+        reader.rollback()
+    if exists:
+        return
+    if backend.readonly:
+        message = "there is no pstore store in this backend"
+        raise FormatError(message)
+    writer = backend.begin(write=True)
+    try:
+        if writer.get_many("meta", ["head"])[0] is None:  # nobody was faster
+            put_head(writer, Head())
+            writer.put_many("meta", [("id", rows.seal(rows.meta_place("id"), os.urandom(16)))])
+        writer.commit()
+    except BaseException:
+        writer.rollback()
+        raise
