@@ -198,6 +198,10 @@ class Loader:
             self.loose[key] = obj
         return guarded
 
+    def can_refill(self, key: int) -> bool:
+        """Return whether an object can get the state of its baseline again, being the same object."""
+        return key not in self.loose or not self.baselines[key].flags & CONSTRUCTED
+
     def referring(self) -> dict[int, list[int]]:
         """Return, for each key that records of objects in memory refer to, the keys of those objects."""
         found: dict[int, list[int]] = {}
@@ -233,6 +237,8 @@ class Loader:
         self._depth += 1
         try:
             yield
+            if self._depth == 1 and self._constructing:  # they wait for one another
+                raise self._leads_back(next(iter(self._constructing)))
         except BaseException:
             self._undo(start)
             raise
@@ -316,9 +322,9 @@ class Loader:
 
     # ---------------------------------------------------------- making and filling
 
-    def _bring(self, task: _Task) -> None:
+    def _bring(self, wanted: _Task) -> None:
         """Make and fill an object, and before it all loose objects that it refers to and that aren't in memory."""
-        tasks = [task]
+        tasks = [wanted]
         while tasks:
             task = tasks[-1]
             if task.baseline is None and not self._start(task):
@@ -326,33 +332,32 @@ class Loader:
                 continue
             if task.obj is None:
                 missing = self._missing(task.arguments)
-                if any(key in self._constructing for key in missing):
-                    raise self._corrupt(task.key, "its constructor's arguments lead back to itself")
-                if not missing:
-                    self._construct(task)
-                    tasks += self._constructing.pop(task.key, [])
-                    continue
             else:
                 missing = self._missing(task.state) if task.unpickler else self._fill_plain(task)
-                waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
-                if waiting is not None:  # what is being constructed needs this one first, as it is
-                    waiting.append(task)
-                    tasks.pop()
-                    continue
-                if not missing:
-                    if task.unpickler:
-                        self._fill_constructed(task, task.unpickler)
-                    tasks.pop()
-                    continue
-            tasks += map(_Task, missing)
+            waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
+            if waiting is not None:  # what is being constructed may need this one, as far as it is, and comes first
+                waiting.append(task)
+                tasks.pop()
+            elif missing:
+                tasks += map(_Task, missing)
+            elif task.obj is None:
+                self._construct(task)
+                tasks += self._constructing.pop(task.key)
+            else:
+                if task.unpickler:
+                    self._fill_constructed(task, task.unpickler)
+                tasks.pop()
+        if wanted.key not in self._identity.objects:
+            raise self._leads_back(wanted.key)
+
+    def _leads_back(self, key: int) -> Error:
+        return self._corrupt(key, "its constructor's arguments lead back to itself")
 
     def _start(self, task: _Task) -> bool:
         """Read a record, and make the object if that takes no constructor; return whether there is anything to do."""
         key = task.key
-        if task.obj is None and key in self._identity.objects:
+        if task.obj is None and (key in self._identity.objects or key in self._constructing):
             return False
-        if key in self._constructing:
-            raise self._corrupt(key, "its constructor leads back to itself")
         baseline, task.streams = self._read(key)
         task.baseline = baseline
         self._made.append(key)

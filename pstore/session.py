@@ -397,16 +397,24 @@ class Session:
         self._loader.make_ghost(key, self.identity.objects[key])
         return True
 
-    def _replace(self, replaced: set[int]) -> None:
+    def _replace(self, replaced: Iterable[int]) -> None:
         """Forget objects that can't be restored in place, and restore whatever refers to them."""
-        if not replaced:
+        waiting = list(replaced)
+        if not waiting:
             return
+        gone, affected = set(waiting), set()
         referring = self._loader.referring()
-        while replaced:
-            for key in replaced:
-                self._loader.forget(key)
-            affected = {key for gone in replaced for key in referring.get(gone, ()) if key in self._loader.baselines}
-            replaced = {key for key in affected if not self._restore(key)}
+        while waiting:
+            for key in referring.get(waiting.pop(), ()):
+                if self._loader.can_refill(key):
+                    affected.add(key)
+                elif key not in gone:
+                    gone.add(key)
+                    waiting.append(key)
+        for key in gone:
+            self._loader.forget(key)
+        for key in affected:
+            self._restore(key)
 
     def _compared(self) -> list[int]:
         """Return the keys of all objects that may have changed."""

@@ -20,7 +20,7 @@ class Looking:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        SEEN.append(contents(self.part))
+        SEEN.append(contents(getattr(self, "part", None)))
 
 
 @pstore.persistent
@@ -112,6 +112,6 @@ def contents(part: Any) -> Any:
         return list(part)
     if isinstance(part, Hashed):
         return tuple(part.parts)
-    if isinstance(part, Made):
+    if isinstance(part, Made) and "parts" in vars(part):
         return len(part.parts)
-    return vars(part).copy()
+    return vars(part).copy() if hasattr(part, "__dict__") else part
