@@ -424,7 +424,11 @@ class Loader:
                         state = reduce_value(state, PROTOCOL)[2]
             except _Needed:
                 named = references(streams, 2 if constructed else 1)
-                return self._missing(self._loose_among([key for stream in named for key in stream]))
+                missing = self._missing(self._loose_among([key for stream in named for key in stream]))
+                if not missing:
+                    message = "it asks for an object that isn't among its references"
+                    raise UnpicklingError(message) from None
+                return missing
             self._fill(task, state, constructed=False)
         self.baselines[task.key] = baseline
         return []
