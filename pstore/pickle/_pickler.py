@@ -14,22 +14,44 @@ from __future__ import annotations
 
 import codecs
 import copyreg
-import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice, repeat
-from operator import index, length_hint
-from pickle import DEFAULT_PROTOCOL, PickleBuffer
+from operator import length_hint
+from pickle import PickleBuffer
 from struct import Struct
 from types import BuiltinFunctionType, FunctionType, GeneratorType
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from . import _canonical, _path
 from . import opcodes as op
-from ._errors import PicklingError, Unpicklable, UnpicklableOverflow, UnpicklableType, UnpicklableValue, WrongProtocol
+from ._errors import Unpicklable, UnpicklableOverflow, WrongProtocol
 from ._names import Place, extension_code, locate, to_python2
+from ._writing import (
+    BATCH,
+    BUSY,
+    FRAME_LEAST,
+    FRAME_TARGET,
+    HIGHEST_PROTOCOL,
+    IDS_IN_IDS,
+    MOST_OPEN,
+    NO_FILE,
+    Writable,
+    bytes_of_int,
+    check_endless,
+    checked_pair,
+    class_of_newobj,
+    is_reduced_as_set,
+    line_of,
+    line_of_id,
+    memo_entries,
+    not_initialised,
+    parts_of_newobj_ex,
+    protocol_number,
+    too_many_ids,
+    write_method,
+)
 from .reduction import (
     MISSING,
     Reduced,
@@ -41,8 +63,6 @@ from .reduction import (
 )
 
 __all__ = ["HIGHEST_PROTOCOL", "Pickler", "Writable"]
-
-HIGHEST_PROTOCOL = 5
 
 #: The parts of an object, in the order in which they are to be written.
 Parts: TypeAlias = Iterator[Any]
@@ -57,11 +77,6 @@ Hook: TypeAlias = Callable[[Any], Any]
 # before that it writes the class that holds the name as an object of its own (which never ends if that is the object).
 _OLD_NESTING = sys.version_info < (3, 13)
 
-_BATCH = 1000  # items between two APPENDS, SETITEMS or ADDITEMS
-_FRAME_TARGET = 64 * 1024  # a frame is closed before the first object that begins behind so many bytes
-_MOST_OPEN = 1000  # so often an object may be begun before it is first finished
-_IDS_IN_IDS = 1000  # an object's id may contain an object that has an id, and so on; but not for ever
-_FRAME_LEAST = 4  # fewer bytes than this aren't worth a frame
 
 _pack_u1 = Struct("<B").pack
 _pack_u2 = Struct("<H").pack
@@ -75,20 +90,8 @@ _SMALL_GETS = [op.BINGET + _pack_u1(index) for index in range(256)]
 _SMALL_PUTS = [op.BINPUT + _pack_u1(index) for index in range(256)]
 _NEW = op.EMPTY_TUPLE + op.NEWOBJ
 _TUPLES = (b"", op.TUPLE1, op.TUPLE2, op.TUPLE3)
-# What the codec "raw-unicode-escape" leaves alone and a line of text can't hold (the last is the end of a file on DOS).
-_UNSAFE = re.compile("[\\\\\0\n\r\x1a]")
-
-
-_SET_REDUCES: tuple[Any, ...] = (set.__reduce__, frozenset.__reduce__)
 _NO_FILLING: Filling = (None, None, None, None)
 _newobj = copyreg.__newobj__  # type: ignore[attr-defined]  # missing in the stubs
-
-
-class Writable(Protocol):
-    """What a pickler needs of a file."""
-
-    def write(self, data: bytes, /) -> object:
-        """Write all of `data`."""
 
 
 class Pickler:
@@ -111,8 +114,8 @@ class Pickler:
        ``__reduce__``. Protocols 0 and 1 write an instance whose class defines ``__getinitargs__``, and leaves reduction
        alone, as Python 2 wrote old-style instances.
 
-    The hooks are methods to override, attributes to set on an instance, or keyword arguments. An id is any object but
-    None; protocol 0 needs a str of printable ASCII characters.
+    The hooks are methods to override, attributes to set on an instance, or keyword arguments; which there are is looked up
+    when a dump begins. An id is any object but None; protocol 0 needs a str of printable ASCII characters.
 
     Args:
         file: What the streams are written to; needs a method ``write(bytes)``. None for one that only does `dumps`.
@@ -139,7 +142,7 @@ class Pickler:
     reducer_override: Callable[[Any], Any]
 
     _busy = False
-    _limit = _FRAME_TARGET
+    _limit = FRAME_TARGET
 
     def __init__(
         self,
@@ -155,31 +158,13 @@ class Pickler:
         canonical: bool = False,
     ) -> None:
         self._check_idle()
-        protocol = DEFAULT_PROTOCOL if protocol is None else index(protocol)
-        if protocol < 0:
-            protocol = HIGHEST_PROTOCOL
-        elif protocol > HIGHEST_PROTOCOL:
-            message = f"pickle protocol must be <= {HIGHEST_PROTOCOL}"
-            raise ValueError(message)
-        if buffer_callback is not None and protocol < 5:
-            message = "buffer_callback needs protocol >= 5"
-            raise ValueError(message)
-        if canonical and protocol < 1:
-            message = "canonical needs protocol >= 1"
-            raise ValueError(message)
-        self._file_write: Callable[[bytes], object] | None = None
-        if file is not None:
-            try:
-                self._file_write = file.write
-            except AttributeError:
-                message = "file must have a 'write' attribute"
-                raise TypeError(message) from None
-        self.proto = protocol
+        self.proto = protocol_number(protocol, buffers=buffer_callback is not None, canonical=canonical)
+        self._file_write = write_method(file)
         self.bin = self.proto >= 1
         self.fast = False
         self.fix_imports = fix_imports and self.proto < 3
         self.persistent_ids = persistent_ids
-        self.canonical = canonical
+        self._canonical = canonical
         if persistent_id is not None:
             self.persistent_id = persistent_id  # type: ignore[method-assign, assignment]
         if inst_persistent_id is not None:
@@ -197,6 +182,7 @@ class Pickler:
         self._ask_inst: Hook | None = None
         self._ask_global: Hook | None = None
         self._override: Hook = MISSING
+        self._table: Mapping[type, Callable[[Any], Any]] = MISSING
         self._hookless = True  # nobody is asked for the id of every object
 
     # ------------------------------------------------------------------------------------------------------- interface
@@ -215,8 +201,7 @@ class Pickler:
         """
         self._check_ready()
         if self._file_write is None:
-            message = "this pickler has no file: call dumps(), or make it with a file"
-            raise TypeError(message)
+            raise TypeError(NO_FILE)
         self._dump(obj, self._file_write)
 
     def dumps(self, obj: Any) -> bytes:
@@ -251,17 +236,10 @@ class Pickler:
     @memo.setter
     def memo(self, value: Mapping[int, tuple[int, Any]]) -> None:
         self._check_idle()
-        if not isinstance(value, Mapping):
-            message = f"memo must be a mapping, not {type(value).__name__}"
-            raise TypeError(message)
-        for entry in value.values():
-            if not isinstance(entry, tuple) or len(entry) != 2 or not isinstance(entry[0], int):
-                message = "memo must map id(obj) to (index, obj)"
-                raise TypeError(message)
-        entries = sorted(value.values(), key=lambda entry: entry[0])
+        entries = memo_entries(value)
         self._memo = {id(obj): index for index, obj in entries}
         self._kept = [obj for _, obj in entries]
-        self._strings = {obj: index for index, obj in entries if type(obj) is str} if self.canonical else {}
+        self._strings = {obj: index for index, obj in entries if type(obj) is str} if self._canonical else {}
 
     def memoized(self) -> list[Any]:
         """Return the objects in the memo, in the order of their indices."""
@@ -279,18 +257,21 @@ class Pickler:
         """Return an id for a class or function that would be written by its name, or None. To be overridden."""
         del obj
 
+    @property
+    def canonical(self) -> bool:
+        """Whether the bytes depend on nothing but the value."""
+        return self._canonical
+
     # -------------------------------------------------------------------------------------------------------- the work
 
     def _check_ready(self) -> None:
         if not hasattr(self, "_memo"):
-            message = f"Pickler.__init__() was not called by {type(self).__name__}.__init__()"
-            raise PicklingError(message)
+            raise not_initialised(self)
         self._check_idle()
 
     def _check_idle(self) -> None:
         if self._busy:
-            message = "this pickler is in the middle of a dump"
-            raise RuntimeError(message)
+            raise RuntimeError(BUSY)
 
     def _hook(self, name: str) -> Hook | None:
         """Return a hook, or None where the user has given none."""
@@ -312,6 +293,7 @@ class Pickler:
             self._ask_inst = self._hook("inst_persistent_id")
             self._ask_global = self._hook("global_persistent_id")
             self._override = getattr(self, "reducer_override", MISSING)
+            self._table = getattr(self, "dispatch_table", copyreg.dispatch_table)
             self._hookless = self._hook("persistent_id") is None
             self._save(obj)
             out += op.STOP
@@ -322,7 +304,7 @@ class Pickler:
         finally:
             self._framing = False
             self._sink = _nowhere
-            self._override = MISSING
+            self._override = self._table = MISSING
             self._ask_inst = self._ask_global = None  # bound methods: references to ourselves
             self._busy = False
             out.clear()
@@ -338,7 +320,7 @@ class Pickler:
     def _flush(self) -> None:
         """Hand over what was written, as one frame where the protocol has frames."""
         out = self._out
-        if self._framing and len(out) >= _FRAME_LEAST:
+        if self._framing and len(out) >= FRAME_LEAST:
             self._sink(op.FRAME + _pack_u8(len(out)) + out)
         elif out:
             self._sink(bytes(out))
@@ -346,7 +328,7 @@ class Pickler:
 
     def _write_large(self, header: bytes, data: bytes) -> None:
         """Write counted data; large data goes between two frames, straight to the file."""
-        if len(data) < _FRAME_TARGET:
+        if len(data) < FRAME_TARGET:
             self._out += header + data
             return
         self._flush()
@@ -358,13 +340,13 @@ class Pickler:
         out = self._out
         limit = self._limit
         memo = self._memo
-        atoms = self.canonical_atoms if self.canonical else self.atoms
+        atoms = self.canonical_atoms if self._canonical else self.atoms
         containers = self.containers
         ask = self._hook("persistent_id")
         table = self.persistent_ids
         # Three entries for each object that is begun and not finished: itself, its iterator, what comes after that.
         unfinished: list[Any] = []
-        watched = 3 * _MOST_OPEN
+        watched = 3 * MOST_OPEN
         owner: Any = None
         parts: Parts = iter((root,))
         closing: Closing = b""
@@ -375,7 +357,7 @@ class Pickler:
                     if len(out) >= limit:
                         self._flush()
                         if len(unfinished) > watched:  # once in 64 KiB is often enough
-                            _check_endless(unfinished, fast=self.fast)
+                            check_endless(unfinished[3::3], fast=self.fast)
                             watched = 2 * len(unfinished)
                     opened: Opened | None
                     if ask is not None and (pid := ask(part)) is not None:
@@ -422,7 +404,7 @@ class Pickler:
 
     def _open(self, obj: Any) -> Opened | None:
         """Write an object without asking any hook for an id for it."""
-        save = (self.canonical_atoms if self.canonical else self.atoms).get(type(obj))
+        save = (self.canonical_atoms if self._canonical else self.atoms).get(type(obj))
         if save is not None:
             return save(self, obj)
         index = self._memo.get(id(obj))
@@ -465,18 +447,15 @@ class Pickler:
     def save_pers(self, pid: Any) -> Opened | None:
         """Write a persistent id in place of an object."""
         if not self.bin:
-            if type(pid) is not str or not pid.isascii() or not pid.isprintable():
-                # The standard's words; it writes the str() of any other object here, which doesn't come back.
-                raise WrongProtocol("persistent IDs in protocol 0 must be ASCII strings")
-            self._out += b"%b%b\n" % (op.PERSID, pid.encode("ascii"))
+            self._out += b"%b%b\n" % (op.PERSID, line_of_id(pid))
             return None
         opened = self._open(pid)
         if opened is None:
             self._out += op.BINPERSID
             return None
         self._open_ids += 1
-        if self._open_ids > _IDS_IN_IDS:
-            raise Unpicklable(f"persistent ids contain what has a persistent id, {_IDS_IN_IDS} deep and on")
+        if self._open_ids > IDS_IN_IDS:
+            raise too_many_ids()
         return self._id_parts(pid, *opened), op.BINPERSID
 
     def _id_parts(self, pid: Any, parts: Parts, closing: Closing) -> Parts:
@@ -515,9 +494,7 @@ class Pickler:
                 self._out += op.BININT + _pack_i4(obj)
                 return
         if self.proto >= 2:
-            data = obj.to_bytes((obj.bit_length() >> 3) + 1, "little", signed=True)
-            if obj < 0 and len(data) > 1 and data[-1] == 0xFF and data[-2] & 0x80:
-                data = data[:-1]  # -128, -32768, ...: the last byte tells nothing that the one before doesn't
+            data = bytes_of_int(obj)
             if len(data) < 256:
                 self._out += op.LONG1 + _pack_u1(len(data)) + data
             else:
@@ -553,8 +530,7 @@ class Pickler:
 
     def _write_str(self, obj: str) -> None:
         if not self.bin:
-            escaped = _UNSAFE.sub(_escape, obj) if _UNSAFE.search(obj) else obj
-            self._out += op.UNICODE + escaped.encode("raw-unicode-escape") + b"\n"
+            self._out += op.UNICODE + line_of(obj) + b"\n"
             return
         data = obj.encode("utf-8", "surrogatepass")
         size = len(data)
@@ -633,7 +609,7 @@ class Pickler:
             return None
         if len(obj) == 1 and self.bin:
             return repeat(obj[0], 1), op.APPEND
-        if len(obj) <= _BATCH and self.bin:
+        if len(obj) <= BATCH and self.bin:
             self._out += op.MARK
             return iter(obj), op.APPENDS
         return self._list_parts(obj), b""
@@ -648,7 +624,7 @@ class Pickler:
         items = iter(obj)
         while True:
             out += op.MARK
-            yield from islice(items, _BATCH)
+            yield from islice(items, BATCH)
             out += op.APPENDS
             if not length_hint(items):
                 return
@@ -658,7 +634,7 @@ class Pickler:
         self._memoize(obj)
         if not obj:
             return None
-        if len(obj) >= _BATCH or not self.bin:
+        if len(obj) >= BATCH or not self.bin:
             return self._dict_parts(obj), b""
         if len(obj) == 1:
             return chain.from_iterable(obj.items()), op.SETITEM
@@ -673,9 +649,9 @@ class Pickler:
                 out += op.SETITEM
             return
         pairs = iter(obj.items())
-        for _ in range(len(obj) // _BATCH + 1):  # behind a last batch that is full stands an empty one
+        for _ in range(len(obj) // BATCH + 1):  # behind a last batch that is full stands an empty one
             out += op.MARK
-            for pair in islice(pairs, _BATCH):
+            for pair in islice(pairs, BATCH):
                 yield from pair
             out += op.SETITEMS
 
@@ -686,27 +662,27 @@ class Pickler:
         self._memoize(obj)
         if not obj:
             return None
-        if len(obj) >= _BATCH:
+        if len(obj) >= BATCH:
             return self._set_parts(obj), b""
         self._out += op.MARK
-        return iter(self._elements(obj) if self.canonical else obj), op.ADDITEMS
+        return iter(self._elements(obj) if self._canonical else obj), op.ADDITEMS
 
     def _set_parts(self, obj: set[Any]) -> Parts:
         out = self._out
-        elements = iter(self._elements(obj) if self.canonical else obj)
-        for _ in range(len(obj) // _BATCH + 1):  # as in _dict_parts
+        elements = iter(self._elements(obj) if self._canonical else obj)
+        for _ in range(len(obj) // BATCH + 1):  # as in _dict_parts
             out += op.MARK
-            yield from islice(elements, _BATCH)
+            yield from islice(elements, BATCH)
             out += op.ADDITEMS
 
     def save_frozenset(self, obj: frozenset[Any]) -> Opened | None:
         if self.proto < 4:
             return self._save_call(obj, frozenset, self._elements(obj))
         self._out += op.MARK
-        return iter(self._elements(obj) if self.canonical else obj), _close_frozenset
+        return iter(self._elements(obj) if self._canonical else obj), _close_frozenset
 
     def _elements(self, obj: set[Any] | frozenset[Any]) -> list[Any]:
-        if not self.canonical:
+        if not self._canonical:
             return list(obj)
         keys = _Keys(self, _canonical.LEVELS, [1000 + 16 * len(obj)])
         return keys._elements(obj)
@@ -732,7 +708,7 @@ class Pickler:
                 return self._save_reduced(obj, check_reduction(value))
         if by_name:
             return self.save_type(obj) if cls is type else self.save_global(obj)
-        table = getattr(self, "dispatch_table", copyreg.dispatch_table)
+        table = self._table
         if issubclass(cls, type) and registered(table, cls) is MISSING:
             return self.save_global(obj)
         if self.proto < 2 and hasattr(cls, "__getinitargs__") and registered(table, cls) is MISSING:
@@ -749,14 +725,14 @@ class Pickler:
         if isinstance(reduced, str):
             return self.save_global(obj, reduced)
         function, arguments, state, items, pairs, setter = reduced
-        if self.canonical and isinstance(obj, (set, frozenset)) and _is_reduced_as_set(type(obj)):
+        if self._canonical and isinstance(obj, (set, frozenset)) and is_reduced_as_set(type(obj)):
             arguments = (self._elements(obj),)
         bare = items is None and pairs is None and setter is None
         if function is not _newobj or len(arguments) != 1 or self.proto < 2 or not bare:
             return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
         # Most objects: no arguments but the class, nothing behind them but a state. A class that has been written
         # already, and that no hook is asked for, needs no generator.
-        cls = _class_of_newobj(obj, arguments)
+        cls = class_of_newobj(obj, arguments)
         index = self._memo.get(id(cls))
         if index is None or not self._hookless or (self.persistent_ids is not None and id(cls) in self.persistent_ids):
             return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
@@ -782,7 +758,7 @@ class Pickler:
             return self.save_pers(pid)
         place = locate(obj, name)
         # The extension registry belongs to a process, so canonical bytes can't depend on it.
-        if self.proto >= 2 and not self.canonical and (code := extension_code(place.module, place.name)) is not None:
+        if self.proto >= 2 and not self._canonical and (code := extension_code(place.module, place.name)) is not None:
             if code <= 0xFF:
                 self._out += op.EXT1 + _pack_u1(code)
             elif code <= 0xFFFF:
@@ -843,12 +819,12 @@ class Pickler:
         name = getattr(function, "__name__", None) if self.proto >= 2 else None
         step = ".__class__"
         if name == "__newobj__":
-            yield _class_of_newobj(obj, arguments)
+            yield class_of_newobj(obj, arguments)
             step = ".__reduce__()[1]"
             yield arguments[1:]
             out += op.NEWOBJ
         elif name == "__newobj_ex__":
-            cls, positional, keywords = _parts_of_newobj_ex(obj, arguments)
+            cls, positional, keywords = parts_of_newobj_ex(obj, arguments)
             if self.proto >= 4:
                 yield cls
                 step = ".__reduce__()[1][1]"
@@ -915,34 +891,34 @@ class Pickler:
             out += op.MARK
             yield from first
             count = 2
-            for item in islice(items, _BATCH - 2):
+            for item in islice(items, BATCH - 2):
                 yield item
                 count += 1
             out += op.APPENDS
-            if count < _BATCH:
+            if count < BATCH:
                 return
 
     def _pair_batches(self, pairs: Iterator[tuple[Any, Any]]) -> Parts:
         out = self._out
         if not self.bin:
             for pair in pairs:
-                yield from _pair(pair)
+                yield from checked_pair(pair)
                 out += op.SETITEM
             return
         while True:
             first = list(islice(pairs, 2))
             if len(first) < 2:
                 for pair in first:
-                    yield from _pair(pair)
+                    yield from checked_pair(pair)
                     out += op.SETITEM
                 return
             out += op.MARK
             count = 2
-            for pair in chain(first, islice(pairs, _BATCH - 2)):
-                yield from _pair(pair)
+            for pair in chain(first, islice(pairs, BATCH - 2)):
+                yield from checked_pair(pair)
                 count += 1
             out += op.SETITEMS
-            if count < _BATCH + 2:
+            if count < BATCH + 2:
                 return
 
     def _old_style_parts(self, obj: Any, arguments: tuple[Any, ...]) -> Parts:
@@ -1037,63 +1013,6 @@ def _nowhere(_: bytes) -> None:
     """Where a pickler that isn't dumping would write to."""
 
 
-def _escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
-
-
-def _is_reduced_as_set(cls: Any) -> bool:
-    """Tell whether a subclass of set or frozenset is written as a call with the list of its elements."""
-    return cls.__reduce__ in _SET_REDUCES and cls.__reduce_ex__ is object.__reduce_ex__
-
-
-def _pair(pair: Any) -> tuple[Any, Any]:
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise UnpicklableType("dict items iterator must return 2-tuples")
-    return pair
-
-
-def _class_of_newobj(obj: Any, arguments: tuple[Any, ...]) -> Any:
-    if not arguments:
-        raise Unpicklable("__newobj__ arglist is empty")
-    cls: Any = arguments[0]
-    if not isinstance(cls, type):
-        raise Unpicklable(f"args[0] from __newobj__ args is a {type(cls).__name__}, not a class")
-    if cls is not obj.__class__:
-        raise Unpicklable("args[0] from __newobj__ args has the wrong class")
-    return cls
-
-
-def _parts_of_newobj_ex(obj: Any, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    if len(arguments) != 3:
-        raise Unpicklable(f"__newobj_ex__ needs 3 arguments, not {len(arguments)}")
-    cls, positional, keywords = arguments
-    if not isinstance(cls, type):
-        raise Unpicklable(f"args[0] from __newobj_ex__ args is a {type(cls).__name__}, not a class")
-    if cls is not obj.__class__:
-        raise Unpicklable("args[0] from __newobj_ex__ args has the wrong class")
-    if not isinstance(positional, tuple):
-        raise Unpicklable(f"args[1] from __newobj_ex__ args is a {type(positional).__name__}, not a tuple")
-    if not isinstance(keywords, dict):
-        raise Unpicklable(f"args[2] from __newobj_ex__ args is a {type(keywords).__name__}, not a dict")
-    return cls, positional, keywords
-
-
-def _check_endless(unfinished: list[Any], *, fast: bool) -> None:
-    """Refuse an object that is a part of itself, over and over.
-
-    Without a memo (fast mode) that is any object which is begun twice. With one it is an object whose reduction leads to
-    it again each time; that happens a few times where the objects between, once written, are found in the memo.
-    """
-    open_ids = Counter(map(id, unfinished[3::3]))
-    most = 1 if fast else _MOST_OPEN
-    for obj in unfinished[3::3]:
-        if open_ids[id(obj)] > most:
-            kind = type(obj).__name__
-            if fast:
-                raise UnpicklableValue(f"fast mode: can't pickle cyclic objects including object type {kind}")
-            raise Unpicklable(f"reducing a {kind!r} object leads to the same object without end")
-
-
 def _where(unfinished: list[Any], part: Any) -> str:
     """Return the path to what was being written when an exception came."""
     places = []
@@ -1139,8 +1058,7 @@ class _Keys(Pickler):
         self._ask_inst = pickler._ask_inst
         self._ask_global = pickler._ask_global
         self._override = pickler._override
-        if hasattr(pickler, "dispatch_table"):
-            self.dispatch_table = pickler.dispatch_table
+        self._table = pickler._table
 
     def key(self, element: Any) -> tuple[bytes, bool]:
         """Return the key of an element, and whether it holds all of it."""
