@@ -89,6 +89,7 @@ from ._reading import (
     wrong_protocol,
 )
 from ._source import FileSource
+from ._unpickler import Unpickler as ReferenceUnpickler
 from .reduction import apply_state, refuse_named, set_attributes, set_slots
 
 __all__ = ["Unpickler", "globals", "load", "loads", "references"]
@@ -274,6 +275,8 @@ cdef extern from *:
         return type->tp_version_tag;
     }
 
+    static inline void pstore_set_doc(PyTypeObject *type, const char *text) { type->tp_doc = text; }
+
     static inline PyObject *pstore_type_dict(PyTypeObject *type) { return type->tp_dict; }
 
     /* The attributes of one of our own instances; borrowed, NULL where there are none yet. */
@@ -371,6 +374,7 @@ cdef extern from *:
     PyObject* pstore_take_last(PyObject*) noexcept
     Py_ssize_t pstore_room(PyObject*) noexcept
     unsigned int pstore_version(PyTypeObject*) noexcept
+    void pstore_set_doc(PyTypeObject*, const char*) noexcept
     PyObject* pstore_type_dict(PyTypeObject*) noexcept
     PyObject* pstore_attributes(PyObject*) noexcept
     bint pstore_is_generic(PyTypeObject*) noexcept
@@ -716,34 +720,7 @@ cdef list FIXED = [
 
 
 cdef class Unpickler:
-    """Reads objects from pickle streams.
-
-    One unpickler may load several streams, one after another; its memo is kept between them, as the pickler's was when
-    it wrote them.
-
-    Hooks are methods to override, attributes to set on an instance, or keyword arguments. What an opcode does can't be
-    overridden in this engine: a subclass that defines ``load_global`` or the like is refused.
-
-    Args:
-        file: What the streams are read from; needs the methods ``read(size)`` and ``readline()``. None for one that is
-            given its input by `feed`.
-        fix_imports: Find what Python 3 has renamed under its old names, in streams of protocols 0 to 2.
-        encoding: Encoding of Python 2's str; ``"bytes"`` to get them as bytes.
-        errors: What is done about bytes that aren't text in that encoding, as in `bytes.decode`.
-        buffers: The buffers that the pickler gave to its ``buffer_callback``, in that order.
-        persistent_load: Called with each persistent id for the object it stands for; or a list, to which the ids are
-            appended, each then standing for itself (as in cPickle).
-        find_global: Called as ``find_global(module, name)`` for each class or function, in place of `find_class` and
-            with the names as they stand in the stream; None refuses every one. Who gives it decides what a stream may
-            name; so the stream can't change what it names either: a state for a class, function or module is refused.
-        persistent_objects: Mapping from persistent ids to objects, looked at before `persistent_load` is called; only for
-            ids that are exact int or str.
-
-    Raises:
-        AttributeError: `file` lacks one of the methods.
-    """
-
-    cdef dict __dict__
+    cdef dict __dict__  # the hooks that are set on an instance, and whatever else its user keeps there
     cdef object __weakref__
 
     cdef public object fix_imports
@@ -775,12 +752,11 @@ cdef class Unpickler:
     cdef Py_ssize_t mark_room
 
     # The memo. In a list, where the collector sees it; indices that leave too great a gap are in a dict.
-    cdef list memoised
+    cdef list memoised       # None as long as __init__ wasn't called
     cdef dict scattered      # or None
     cdef bint loose          # there are, or were, holes or scattered entries
     cdef Py_ssize_t entries  # how many there are; counted only when loose
 
-    cdef bint ready          # __init__ was called
     cdef bint busy
     cdef bint resting        # we have put the cyclic collector to rest
     cdef bint tool           # made by `references` or `globals`, which set its hooks
@@ -794,9 +770,6 @@ cdef class Unpickler:
     cdef dict walked         # see check_id
     cdef Py_ssize_t hash_work
     cdef Py_ssize_t id_work
-
-    def __cinit__(self, *args, **keywords):
-        self.memoised = []
 
     def __dealloc__(self):
         clear_stack(self)
@@ -838,8 +811,8 @@ cdef class Unpickler:
         if find_global is not ...:
             self.find_global = find_global
         self.buffers = None if buffers is None else iter(buffers)
+        self.memoised = []
         clear_memo(self)
-        self.ready = True
 
     def load(self):
         """Read one stream and return its object.
@@ -886,12 +859,14 @@ cdef class Unpickler:
         Raises:
             RuntimeError: Called by a hook while this unpickler is loading.
         """
+        check_made(self)
         check_idle(self)
         clear_memo(self)
 
     @property
     def memo(self):
         """What was read: ``{index: object}``; a copy. May be replaced, but not while the unpickler is loading."""
+        check_made(self)
         memo = {index: obj for index, obj in enumerate(self.memoised) if obj is not HOLE}
         if self.scattered is not None:
             memo.update(self.scattered)
@@ -899,6 +874,7 @@ cdef class Unpickler:
 
     @memo.setter
     def memo(self, value):
+        check_made(self)
         check_idle(self)
         if not isinstance(value, Mapping) or not all(isinstance(index, int) for index in value):
             raise TypeError(MEMO_TYPE)
@@ -943,6 +919,14 @@ def _init_subclass(cls, **keywords):
             raise TypeError(message)
 
 
+# The documentation is the reference's; an interpreter reads the signature of a compiled class from its first line.
+cdef bytes documentation = (
+    "Unpickler(file=None, *, fix_imports=True, encoding='ASCII', errors='strict', buffers=None, persistent_load=None, "
+    "find_global=..., persistent_objects=None)\n--\n\n"
+    + ReferenceUnpickler.__doc__
+).encode()
+pstore_set_doc(<PyTypeObject*> Unpickler, documentation)
+
 # Cython has no syntax for this method of an extension type.
 (<dict> pstore_type_dict(<PyTypeObject*> Unpickler))["__init_subclass__"] = classmethod(_init_subclass)
 PyType_Modified(<PyTypeObject*> Unpickler)
@@ -960,8 +944,15 @@ cdef int check_idle(Unpickler self) except -1:
     return 0
 
 
+cdef int check_made(Unpickler self) except -1:
+    if self.memoised is None:
+        raise UnpicklingError(not_initialised(type(self)))
+    return 0
+
+
 cdef int feed(Unpickler self, data, buffers) except -1:
     cdef Py_buffer* view
+    check_made(self)
     check_idle(self)
     if PyBytes_CheckExact(<PyObject*> data):
         self.base = <Bytes> PyBytes_AS_STRING(<PyObject*> data)
@@ -1025,8 +1016,7 @@ cdef object read_stream(Unpickler self, bint building):
 
 cdef int begin(Unpickler self) except -1:
     """Find out where the bytes are."""
-    if not self.ready:
-        raise UnpicklingError(not_initialised(type(self)))
+    check_made(self)
     check_idle(self)
     if self.input == MEMORY:
         at = self.memory.tell()
@@ -2700,7 +2690,7 @@ def loads(
         TypeError: `data` isn't a bytes-like object.
     """
     cdef Unpickler unpickler = Unpickler.__new__(Unpickler)
-    unpickler.ready = True
+    unpickler.memoised = []
     unpickler.fix_imports = fix_imports
     unpickler.encoding = encoding
     unpickler.errors = errors
@@ -2757,7 +2747,8 @@ def globals(data):
 cdef Unpickler new_tool():
     """Make an unpickler that reads without building."""
     cdef Unpickler unpickler = Unpickler.__new__(Unpickler)
-    unpickler.tool = unpickler.ready = True
+    unpickler.memoised = []
+    unpickler.tool = True
     unpickler.encoding = ANY_BYTES
     unpickler.errors = "strict"
     return unpickler

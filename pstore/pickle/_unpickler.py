@@ -108,8 +108,9 @@ class Unpickler:
     One unpickler may load several streams, one after another; its memo is kept between them, as the pickler's was when
     it wrote them.
 
-    Hooks are methods to override, attributes to set on an instance, or keyword arguments. In this engine every method
-    ``load_x`` may be overridden too; it uses `read`, `readline`, `stack` and `append`.
+    Hooks are methods to override, attributes to set on an instance, or keyword arguments. In the reference engine
+    (`pstore.pickle._python`) every method ``load_x`` may be overridden too; it uses `read`, `readline`, `stack` and
+    `append`. The native engine refuses a subclass that has such a method.
 
     Args:
         file: What the streams are read from; needs the methods ``read(size)`` and ``readline()``. None for one that is
