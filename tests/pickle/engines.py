@@ -85,6 +85,7 @@ class Engine:
 
 ENGINES = (
     Engine("python", "pstore.pickle._python", overridable=True),
+    Engine("native", "pstore.pickle._native"),
 )  # fmt: skip
 
 
