@@ -53,7 +53,7 @@ def draw_world(choose: random.Random, events: int) -> World:
             plan[at] = (choose.choice([*_DEED_NAMES, "raise", "raise", "clear", "call", "call"]), choose.randrange(1000))
     always = {}
     if choose.random() < 0.15:
-        always[choose.choice(_ALWAYS)] = (choose.choice(["raise", "clear", "shrink", "call", "collect"]), choose.randrange(1000))
+        always[choose.choice(_ALWAYS)] = (choose.choice(["raise", "clear", "call", "collect"]), choose.randrange(1000))
     return World(plan, always)
 
 
@@ -102,7 +102,7 @@ class DumpCase:
         table_form = choose.choice(["none", "none", "none", "dict", "native", "given", "empty"])
         if table_form in ("dict", "native", "given"):
             for number, node in enumerate(maker.nodes):
-                if choose.random() < 0.2:
+                if choose.random() < 0.2 and node != ():
                     table[id(node)] = self._id(choose, maker, number)
         if table_form != "none":
             make = {"dict": dict, "native": getattr(engine, "IdentityTable", dict), "given": Given, "empty": dict}[table_form]
@@ -488,7 +488,8 @@ def main(arguments: list[str] | None = None) -> int:
         told = json.loads(options.case.read_text())
         cls = CASES[told["kind"]]
         case = cls(told["seed"], bytes.fromhex(told["data"])) if "data" in told else cls(told["seed"])
-        difference = differences(case, engine, reference)
+        # More than once: what an engine has learned of a class may be what it gets wrong.
+        difference = next(filter(None, (differences(case, engine, reference) for _ in range(3))), None)
         print(difference or "no difference")
         return int(difference is not None)
 

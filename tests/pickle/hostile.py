@@ -57,21 +57,25 @@ class World:
 
     def event(self, name: str, obj: Any = None) -> None:
         """Count an event, write it down, and do what is planned for it."""
-        if not self.awake:
+        if not self.awake or self._in_deed:
             return
         number = self.events
         self.events += 1
         if len(self.log) < 20_000:
             self.log.append(f"{name} {type(obj).__name__}")
         deed = self.plan.get(number)
-        if deed is not None and not self._in_deed:
+        if deed is not None:
             self._do(*deed)
 
     def quiet(self, name: str) -> None:
         """Do what is planned for each call of a method that isn't counted."""
         deed = self.always.get(name)
         if deed is not None and self.awake and not self._in_deed:
-            self._do(*deed)
+            told = len(self.log)
+            try:
+                self._do(*deed)
+            finally:
+                del self.log[told:]  # how often it is done is nobody's promise
 
     def _do(self, name: str, choice: int) -> None:
         self._in_deed = True  # what a deed itself calls is part of it
