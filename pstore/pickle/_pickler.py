@@ -27,7 +27,7 @@ from typing import Any, ClassVar, TypeAlias
 from . import _canonical, _path
 from . import opcodes as op
 from ._errors import Unpicklable, UnpicklableOverflow, WrongProtocol
-from ._names import Place, extension_code, locate, to_python2
+from ._names import Place, extension_code, locate
 from ._writing import (
     BATCH,
     BUSY,
@@ -45,6 +45,7 @@ from ._writing import (
     is_reduced_as_set,
     line_of,
     line_of_id,
+    lines_of_global,
     memo_entries,
     not_initialised,
     parts_of_newobj_ex,
@@ -312,7 +313,7 @@ class Pickler:
     def _forget(self, known: int) -> None:
         """Leave no more than so many objects in the memo."""
         for obj in self._kept[known:]:
-            del self._memo[id(obj)]
+            self._memo.pop(id(obj), None)  # one that was written through its own name stands in the list twice
             if type(obj) is str:
                 self._strings.pop(obj, None)
         del self._kept[known:]
@@ -803,15 +804,7 @@ class Pickler:
         self._memoize(obj)
 
     def _write_global(self, module: str, name: str) -> None:
-        encoding = "utf-8" if self.proto >= 3 else "ascii"
-        if self.fix_imports:
-            module, name = to_python2(module, name)
-        try:
-            self._out += b"%b%b\n%b\n" % (op.GLOBAL, module.encode(encoding), name.encode(encoding))
-        except UnicodeEncodeError as error:
-            raise WrongProtocol(
-                f"can't pickle global identifier '{module}.{name}' using pickle protocol {self.proto}"
-            ) from error
+        self._out += op.GLOBAL + lines_of_global(module, name, self.proto, fix_imports=self.fix_imports)
 
     def _call_parts(self, obj: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Parts:
         """Write the call that makes an object. `_where` reads the local variable `step`."""

@@ -13,6 +13,7 @@ from pickle import DEFAULT_PROTOCOL, PicklingError
 from typing import Any, Final, Protocol
 
 from ._errors import Unpicklable, UnpicklableType, UnpicklableValue, WrongProtocol
+from ._names import to_python2
 
 HIGHEST_PROTOCOL: Final = 5
 
@@ -134,6 +135,27 @@ def line_of_id(pid: Any) -> bytes:
         # The standard's words; it writes the str() of any other object here, which doesn't come back.
         raise WrongProtocol("persistent IDs in protocol 0 must be ASCII strings")
     return pid.encode("ascii")
+
+
+def lines_of_global(module: str, name: str, protocol: int, *, fix_imports: bool) -> bytes:
+    """Return a module and a name in it as the two lines of the opcodes GLOBAL and INST.
+
+    Args:
+        module: Name of the module.
+        name: The name there.
+        protocol: The protocol, below 4.
+        fix_imports: Whether it is to be found by the names of Python 2.
+
+    Raises:
+        WrongProtocol: They hold characters for which this protocol has no bytes.
+    """
+    encoding = "utf-8" if protocol >= 3 else "ascii"
+    if fix_imports:
+        module, name = to_python2(module, name)
+    try:
+        return b"%b\n%b\n" % (module.encode(encoding), name.encode(encoding))
+    except UnicodeEncodeError as error:
+        raise WrongProtocol(f"can't pickle global identifier '{module}.{name}' using pickle protocol {protocol}") from error
 
 
 # ------------------------------------------------------------------------------------------- what a reduction must hold

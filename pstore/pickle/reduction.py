@@ -31,6 +31,8 @@ __all__ = [
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
 MISSING: Any = object()
+# The modules that call what objects define for their reduction.
+_CALLERS = frozenset({__name__, "copyreg", *(f"{__package__}._native_{name}" for name in ("pickler", "unpickler"))})
 # What is pickled by its name, or is a way to it; it belongs to the program, not to a stream.
 _NAMED = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 
@@ -89,11 +91,11 @@ def reduce_plainly(obj: Any, protocol: int, table: Mapping[type, Callable[[Any],
         else:
             raise UnpicklableType(f"cannot pickle {type(obj).__name__!r} object: it has no __reduce_ex__")
     except TypeError as error:
-        if _is_ours(error):
+        if is_interpreters(error):
             raise UnpicklableType(str(error)) from error
         raise
     except ValueError as error:
-        if _is_ours(error):
+        if is_interpreters(error):
             raise UnpicklableValue(str(error)) from error
         raise
     return check_reduction(value)
@@ -109,12 +111,12 @@ def registered(table: Mapping[type, Callable[[Any], Any]], cls: type) -> Any:
         return MISSING
 
 
-def _is_ours(error: Exception) -> bool:
+def is_interpreters(error: Exception) -> bool:
     """Tell whether the interpreter itself raised an exception in what was called here, and not somebody's Python code."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_globals.get("__name__") in {__name__, "copyreg"}
+    return traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _CALLERS
 
 
 def check_reduction(value: Any) -> Reduced:
@@ -225,7 +227,7 @@ def apply_state(inst: Any, state: Any) -> None:
             try:
                 setattr(inst, name, value)
             except AttributeError as error:
-                if _is_ours(error):
+                if is_interpreters(error):
                     raise MalformedAttribute(str(error)) from error
                 raise
 
