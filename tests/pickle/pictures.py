@@ -36,7 +36,9 @@ def picture_of_error(error: BaseException) -> str:
     """An exception as text, with what it tells about the place."""
     told = [f"{type(error).__module__}.{type(error).__qualname__}: {_shown(str(error))}"]
     told += [f"note {_shown(note)}" for note in getattr(error, "__notes__", ())]
-    told += [_shown(f"{name}={getattr(error, name)!r}") for name in ("path", "offset", "opcode") if hasattr(error, name)]
+    told += [
+        _shown(f"{name}={getattr(error, name)!r}") for name in ("path", "offset", "opcode") if hasattr(error, name)
+    ]
     return "; ".join(told)
 
 

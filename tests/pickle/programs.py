@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
 CODES = {opcode.name: opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
 
-_TEXTS = [b"", b"a", b"b", b"name", b"text", b"left", "h\xe4".encode(), "\u20ac".encode(), b"\xed\xb2\x80", b"state", b"x" * 300]
+_TEXTS = [
+    b"",
+    b"a",
+    b"b",
+    b"name",
+    b"text",
+    b"left",
+    "h\xe4".encode(),
+    "\u20ac".encode(),
+    b"\xed\xb2\x80",
+    b"state",
+    b"x" * 300,
+]
 _LINES = [b"a", b"text", b"left", b"\\u20ac", b"\\x41", b"h\xe4", b""]
 _LENGTHS = [0, 1, 255, 256, 65536, 2**31 - 1, 2**31, 2**32 - 1]
 _LONG_LENGTHS = [*_LENGTHS, 2**32, 2**40, 2**63 - 1, 2**63, 2**64 - 1]
@@ -92,7 +104,9 @@ class Program:
             size4 = random.choice(_LENGTHS).to_bytes(4, "little")
             size8 = random.choice(_LONG_LENGTHS).to_bytes(8, "little")
         four = random.choice([0, 1, 255, 2**31 - 1, 2**31, 2**32 - 1, random.randrange(2**32)]).to_bytes(4, "little")
-        number = random.choice([b"0", b"1", b"00", b"01", b"-5", b"0x10", b"9" * 30, b"1_0", b" 7 ", b"", b"x", b"9" * 5000])
+        number = random.choice(
+            [b"0", b"1", b"00", b"01", b"-5", b"0x10", b"9" * 30, b"1_0", b" 7 ", b"", b"x", b"9" * 5000]
+        )
         short = text[:255]
         name, argument, what = random.choice(
             [
@@ -107,7 +121,11 @@ class Program:
                 ("BININT2", four[:2], "frozen"),
                 ("LONG1", bytes([len(short)]) + short, "frozen"),
                 ("LONG4", size4 + text, "frozen"),
-                ("FLOAT", random.choice([b"1.5", b"inf", b"nan", b"1e400", b"x", b"", b"1_0.5", b" 2 "]) + b"\n", "frozen"),
+                (
+                    "FLOAT",
+                    random.choice([b"1.5", b"inf", b"nan", b"1e400", b"x", b"", b"1_0.5", b" 2 "]) + b"\n",
+                    "frozen",
+                ),
                 ("BINFLOAT", four + four, "frozen"),
                 ("STRING", random.choice([b"'", b'"']) + line + random.choice([b"'", b'"']) + b"\n", "str"),
                 ("BINSTRING", size4 + text, "str"),
@@ -145,7 +163,11 @@ class Program:
         if self.stack[-1] == "mark" and random.random() < 0.95:
             return
         if random.random() < 0.5 and self.memo:
-            index = random.choice(list(self.memo)) if random.random() < 0.97 else random.choice([*range(5), 255, 256, 2**31])
+            index = (
+                random.choice(list(self.memo))
+                if random.random() < 0.97
+                else random.choice([*range(5), 255, 256, 2**31])
+            )
             name, argument = random.choice(
                 [
                     ("BINGET", bytes([index & 255])),
@@ -157,7 +179,9 @@ class Program:
             self.push(self.memo.get(index, "any"))
             return
         choice = random.random()
-        index = len(self.memo) if random.random() < 0.9 else random.choice([0, 1, 7, 255, 256, 70_000, 2**31, 2**32 - 1])
+        index = (
+            len(self.memo) if random.random() < 0.9 else random.choice([0, 1, 7, 255, 256, 70_000, 2**31, 2**32 - 1])
+        )
         if choice < 0.6:
             self.emit("MEMOIZE")
             index = len(self.memo)
