@@ -438,38 +438,29 @@ class TableCase:
         for _ in range(choose.choice([10, 100, 400])):
             obj = choose.choice(objects)
             key, value = id(obj), choose.randrange(100)
-            told.append(
-                str(
-                    choose.choice(
-                        [
-                            lambda: table.__setitem__(key, value),
-                            lambda: table.__setitem__(key, [value]),
-                            lambda: table.get(key),
-                            lambda: table.get(key, value),
-                            lambda: self._error(lambda: table[key]),
-                            lambda: self._error(lambda: table.__delitem__(key)),
-                            lambda: table.pop(key, None),
-                            lambda: table.setdefault(key, value),
-                            lambda: key in table,
-                            lambda: len(table),
-                            lambda: sorted(keys[one] for one in table),
-                            lambda: sorted((keys[one], str(pid)) for one, pid in table.items()),
-                            lambda: table.clear() if value < 5 else None,
-                            lambda: table.update({id(one): value for one in objects[: value % 30]}),
-                            lambda: engine.references(engine.dumps(objects, 4, persistent_ids=table)),
-                            lambda: table == dict(table.items()),
-                        ]
-                    )()
-                )
+            step = choose.choice(
+                [
+                    lambda: table.__setitem__(key, value),
+                    lambda: table.__setitem__(key, [value]),
+                    lambda: table.get(key),
+                    lambda: table.get(key, value),
+                    lambda: table[key],
+                    lambda: table.__delitem__(key),
+                    lambda: table.pop(key, None),
+                    lambda: table.setdefault(key, value),
+                    lambda: key in table,
+                    lambda: len(table),
+                    lambda: sorted(keys[one] for one in table),
+                    lambda: sorted((keys[one], str(pid)) for one, pid in table.items()),
+                    lambda: table.clear() if value < 5 else None,
+                    lambda: table.update({id(one): value for one in objects[: value % 30]}),
+                    lambda: engine.references(engine.dumps(objects, 4, persistent_ids=table)),
+                    lambda: table == dict(table.items()),
+                ]
             )
+            kind, text = outcome(step)
+            told.append(f"{kind} {text.replace(str(key), 'the key')}")
         return told
-
-    @staticmethod
-    def _error(call: Any) -> Any:
-        try:
-            return call()
-        except KeyError:
-            return "KeyError"
 
 
 # ------------------------------------------------------------------------------------------------------------- the runs

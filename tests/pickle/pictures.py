@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 4000  # parts of one value that are looked at
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
-_ATOMS = (float, complex, type(None), bool, type(...), type(NotImplemented))
+# By address: comparing classes may be somebody's code.
+_ATOMS = {id(kind) for kind in (float, complex, type(None), bool, type(...), type(NotImplemented))}
 _MEMBER: Any = types.MemberDescriptorType
 _END = object()  # stands behind the parts of an object
 
@@ -55,9 +56,9 @@ def picture(obj: Any, longest: int = _LONGEST) -> str:
             out.append(">")
         elif kind is int:
             out.append(str(one) if one.bit_length() < 1000 else f"int {hash(one)}")
-        elif kind in _ATOMS:
+        elif id(kind) in _ATOMS:
             out.append(repr(one))
-        elif kind in (str, bytes):  # which texts are one object isn't told: names are interned, and may be already
+        elif kind is str or kind is bytes:  # which texts are one object isn't told: names are interned, and may be already
             out.append(_shown(repr(one)))
         elif id(one) in numbers:
             out.append(f"#{numbers[id(one)]}")
@@ -80,9 +81,9 @@ def _shown(text: str) -> str:
 
 def _taken_apart(one: Any, kind: type) -> tuple[str, list[Any] | None]:
     """What an object is, and its parts."""
-    if isinstance(one, type) and issubclass(kind, type):
+    if issubclass(kind, type):
         return f"<class {type.__dict__['__qualname__'].__get__(one)}>", None
-    if kind in (types.FunctionType, types.BuiltinFunctionType, types.ModuleType):
+    if issubclass(kind, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType)):
         return f"<{kind.__name__} {one.__name__}>", None
     parts: list[Any] = []
     if issubclass(kind, types.MethodType):
@@ -127,4 +128,6 @@ def _attributes(one: Any, kind: type) -> list[Any]:
 def _rank(element: Any) -> str:
     """An element of a set, by something that doesn't depend on where it stands in memory."""
     kind = type(element)
-    return f"{kind.__name__} {_shown(repr(element))}" if kind in (*_ATOMS, int, str, bytes) else f"<{kind.__name__}"
+    name: str = type.__dict__["__name__"].__get__(kind)
+    plain = id(kind) in _ATOMS or kind is int or kind is str or kind is bytes
+    return f"{name} {_shown(repr(element))}" if plain else f"<{name}"
