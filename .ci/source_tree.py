@@ -3,15 +3,27 @@
     python .ci/source_tree.py DIRECTORY
 
 makes DIRECTORY/pstore of symbolic links to the files here, so that what a tool says of a file is true of the original.
+Of a module in Cython, which no such tool can read, there is a Python file with its import statements, each on its line.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = {ROOT / "pstore": Path("pstore"), ROOT / "backends": Path("pstore/backends")}
+IMPORT = re.compile(r"^[ \t]*((?:from\s+[\w.]+\s+)?import\s+(?:\([^)]*\)|[^\n(]+))", re.MULTILINE)
+
+
+def imports_of(source: str) -> str:
+    """Return the import statements of a Cython module, on the lines where they stand. Those for C aren't Python's."""
+    kept, end = "", 0
+    for statement in IMPORT.finditer(source):
+        kept += "\n" * source.count("\n", end, statement.start(1)) + statement[1]
+        end = statement.end()
+    return f"{kept}\n"
 
 
 def lay_out(target: Path) -> None:
@@ -22,10 +34,14 @@ def lay_out(target: Path) -> None:
     """
     for source, place in MAPPED.items():
         for file in sorted(source.rglob("*")):
-            if file.suffix in {".py", ".pyi", ".typed"}:
-                link = target / place / file.relative_to(source)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(file)
+            if file.suffix not in {".py", ".pyi", ".pyx", ".typed"}:
+                continue
+            laid = target / place / file.relative_to(source)
+            laid.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".pyx":
+                laid.with_suffix(".py").write_text(imports_of(file.read_text("utf-8")), "utf-8")
+            else:
+                laid.symlink_to(file)
 
 
 if __name__ == "__main__":

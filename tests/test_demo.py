@@ -430,10 +430,20 @@ def test_info(demo: Demo) -> None:
     assert facts["revision"] == "5"
     assert facts["names"] == "5"
     assert facts["pickle engine"] == pstore.pickle.engine
+    assert facts.get("why not native", "") == pstore.pickle.engine_reason
     assert facts["pstore"] == pstore.__version__
     for line in ("reader", "outside", "pstore.cli.demo.model.Class", "pstore.cli.demo.text_reader.TextReader"):
         assert f"    {line}\n" in done.stdout
     assert demo.path.read_bytes() == before
+
+
+def test_info_tells_why(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the native engine isn't in use, `info` tells why."""
+    monkeypatch.setenv("PSTORE_ENGINE", "python")
+    lines = run("info", str(demo.path)).stdout.splitlines()
+    (engine,) = [number for number, line in enumerate(lines) if line.split() == ["pickle", "engine", "python"]]
+    assert lines[engine + 1].startswith("  why not native ")
+    assert "PSTORE_ENGINE=python" in lines[engine + 1]
 
 
 def test_info_is_short(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,8 @@ def test_layers_hold(tree: Path, root: Path) -> None:
             "pstore.backends is not allowed to import pstore.store",
         ),
         ("pstore/pickle/opcodes.py", "import pstore.errors", "pstore.pickle is not allowed to import pstore.errors"),
+        ("pstore/records.py", "from pstore.pickle import _native", "- pstore.records -> pstore.pickle._native ("),
+        ("pstore/rows.py", "import pstore.pickle._pickler", "- pstore.rows -> pstore.pickle._pickler ("),
         ("pstore/backends/base.py", "import pickle", "pstore.backends is not allowed to import pickle"),
         ("pstore/keys.py", "import pstore", "pstore.keys is not allowed to import pstore"),
         ("pstore/unheard_of.py", "", "unheard_of"),
@@ -85,6 +88,43 @@ def test_an_import_up_a_layer_is_found(tree: Path, root: Path, place: str, line:
     result = contracts(tree, root)
     assert result.returncode == 1
     assert told in " ".join((result.stdout + result.stderr).split())
+
+
+def test_what_a_cython_module_imports_is_seen(root: Path, tmp_path: Path) -> None:
+    """Of a module in Cython the tree has the import statements, on their lines; the contracts hold for those too."""
+    script = tmp_path / "copy" / ".ci" / "source_tree.py"
+    shutil.copytree(root / ".ci", script.parent)
+    for package in "pstore", "backends":
+        shutil.copytree(root / package, tmp_path / "copy" / package)
+    source = """# cython: language_level=3
+from libc.string cimport memcpy
+import pstore.keys
+from . import (
+    opcodes,  # imported
+)
+cdef int function():
+    from pstore import rows
+    return 1
+"""
+    (tmp_path / "copy" / "pstore" / "pickle" / "_native_cow.pyx").write_text(source, "utf-8")
+    tree = tmp_path / "tree"
+    subprocess.run([sys.executable, str(script), str(tree)], check=True)
+    seen = (tree / "pstore" / "pickle" / "_native_cow.py").read_text("utf-8").splitlines()
+    assert seen == [
+        "",
+        "",
+        "import pstore.keys",
+        "from . import (",
+        "    opcodes,  # imported",
+        ")",
+        "",
+        "from pstore import rows",
+    ]
+    told = contracts(tree, root).stdout
+    assert "pstore.pickle is not allowed to import pstore.keys: - pstore.pickle._native_cow -> pstore.keys (l.3)" in (
+        " ".join(told.split())
+    )
+    assert "pstore.pickle._native_cow -> pstore.rows (l.8)" in told
 
 
 def test_nothing_is_imported_inside_a_function(root: Path) -> None:

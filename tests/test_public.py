@@ -49,7 +49,7 @@ def undocumented(module: ModuleType) -> list[str]:
         if not ours or not (inspect.isclass(value) or callable(value)):
             continue  # a constant, or a name of the standard library handed on
         # A class must say what it is itself; a method may keep the promise that a base class documents.
-        if not (vars(value).get("__doc__") if inspect.isclass(value) else inspect.getdoc(value)):
+        if not (value.__doc__ if inspect.isclass(value) else inspect.getdoc(value)):
             found.append(f"{module.__name__}.{name}")
         if inspect.isclass(value):
             found += [

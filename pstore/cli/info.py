@@ -23,6 +23,8 @@ def info(target: str) -> None:
     facts["names"] = listed(names)
     facts["classes"] = listed(classes)
     facts["pickle engine"] = pstore.pickle.engine
+    if pstore.pickle.engine_reason:
+        facts["why not native"] = pstore.pickle.engine_reason
     facts["pstore"] = pstore.__version__
     screen.facts(dict(facts))
 

@@ -1,12 +1,15 @@
 """A drop-in for the standard `pickle`, with persistent ids as a first-class thing and no recursion limit.
 
-It may be used alone: it imports nothing from the rest of pstore. `engine` tells which implementation is at work; the
-environment variable ``PSTORE_ENGINE`` asks for one.
+It may be used alone: it imports nothing from the rest of pstore.
+
+Two engines give the same results. The native one is compiled, and is used where it is built; the reference engine, in pure
+Python, is there always. `engine` names the one at work, "native" or "python", and `engine_reason` tells why it isn't the
+native one. The environment variable ``PSTORE_ENGINE`` asks for one by its name: it is used, or the import fails and
+tells why.
 """
 
 from __future__ import annotations
 
-import os
 from pickle import (  # type: ignore[attr-defined]  # the stubs lack the last two
     DEFAULT_PROTOCOL,
     PickleBuffer,
@@ -18,14 +21,27 @@ from pickle import (  # type: ignore[attr-defined]  # the stubs lack the last tw
 )
 
 from . import opcodes as _opcodes
+from ._choice import engine, engine_reason
 from ._errors import Malformed, Truncated, Unpicklable
 from ._pickler import HIGHEST_PROTOCOL
 from .opcodes import *  # noqa: F403  # the names of the opcodes, as in the standard module
 from .reduction import Reduction, apply_state, reduce_value
 
-_wanted = os.environ.get("PSTORE_ENGINE")
-if _wanted in {None, "", "python"}:
+if engine == "native":
+    from ._native import (
+        IdentityTable,
+        Pickler,
+        Unpickler,
+        dump,
+        dumps,
+        globals,  # noqa: A004  # the public name
+        load,
+        loads,
+        references,
+    )
+else:
     from ._python import (
+        IdentityTable,
         Pickler,
         Unpickler,
         dump,
@@ -36,20 +52,12 @@ if _wanted in {None, "", "python"}:
         references,
     )
 
-    #: Name of the engine that is at work.
-    engine = "python"
-elif _wanted == "native":
-    _message = "PSTORE_ENGINE=native: this version of pstore has no native engine; unset it, or say 'python'"
-    raise ImportError(_message)
-else:
-    _message = f"PSTORE_ENGINE={_wanted}: there is no such engine; it is 'python' or 'native'"
-    raise ImportError(_message)
-
 __all__ = [
     "DEFAULT_PROTOCOL",
     "FALSE",  # noqa: F405
     "HIGHEST_PROTOCOL",
     "TRUE",  # noqa: F405
+    "IdentityTable",
     "Malformed",
     "PickleBuffer",
     "PickleError",
@@ -65,6 +73,7 @@ __all__ = [
     "dump",
     "dumps",
     "engine",
+    "engine_reason",
     "format_version",
     "globals",
     "load",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._identity import IdentityTable
 from ._pickler import Hook, Pickler, Writable
 from ._unpickler import _UNSET, Unpickler
 from .tools import globals, references  # noqa: A004  # the public name
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ._source import Readable
 
-__all__ = ["Pickler", "Unpickler", "dump", "dumps", "globals", "load", "loads", "references"]
+__all__ = ["IdentityTable", "Pickler", "Unpickler", "dump", "dumps", "globals", "load", "loads", "references"]
 
 
 def dump(

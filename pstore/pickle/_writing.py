@@ -155,7 +155,9 @@ def lines_of_global(module: str, name: str, protocol: int, *, fix_imports: bool)
     try:
         return b"%b\n%b\n" % (module.encode(encoding), name.encode(encoding))
     except UnicodeEncodeError as error:
-        raise WrongProtocol(f"can't pickle global identifier '{module}.{name}' using pickle protocol {protocol}") from error
+        raise WrongProtocol(
+            f"can't pickle global identifier '{module}.{name}' using pickle protocol {protocol}"
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------- what a reduction must hold

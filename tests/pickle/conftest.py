@@ -15,4 +15,5 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session", params=ENGINES, ids=lambda engine: engine.id)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine in turn: a test that takes this fixture runs once for each."""
+    request.param.demand()
     return request.param
