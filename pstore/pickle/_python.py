@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._identity import IdentityTable
 from ._pickler import Hook, Pickler, Writable
-from ._unpickler import _UNSET, Unpickler
+from ._reading import UNSET
+from ._unpickler import Unpickler
 from .tools import globals, references  # noqa: A004  # the public name
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def load(
     errors: str = "strict",
     buffers: Iterable[Any] | None = None,
     persistent_load: Callable[[Any], Any] | list[Any] | None = None,
-    find_global: Callable[[str, str], Any] | None = _UNSET,
+    find_global: Callable[[str, str], Any] | None = UNSET,
     persistent_objects: Mapping[Any, Any] | None = None,
 ) -> Any:
     """Read one stream from a file and return its object; arguments and exceptions as for `Unpickler`."""
@@ -107,7 +108,7 @@ def loads(
     errors: str = "strict",
     buffers: Iterable[Any] | None = None,
     persistent_load: Callable[[Any], Any] | list[Any] | None = None,
-    find_global: Callable[[str, str], Any] | None = _UNSET,
+    find_global: Callable[[str, str], Any] | None = UNSET,
     persistent_objects: Mapping[Any, Any] | None = None,
 ) -> Any:
     """Return the object of the stream with which bytes begin; arguments and exceptions as for `Unpickler`.

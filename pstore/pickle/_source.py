@@ -78,6 +78,10 @@ class FileSource:
         """Return how much of the window is read."""
         return self._stream.tell()
 
+    def seek_window(self, at: int) -> None:
+        """Say how much of the window is read, having looked at it without asking."""
+        self._stream.seek(at)
+
     def read_opcode(self) -> bytes:
         """Read one byte, and remember where."""
         opcode = self._window_read(1)

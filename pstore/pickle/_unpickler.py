@@ -5,13 +5,12 @@ It must never know how streams are written.
 
 A stream may hold anything. What no pickler writes ends in a subclass of UnpicklingError (`Malformed`), and memory is
 used only in proportion to the bytes that are there. The handlers fall in two kinds: most do nothing but read and build
-values of builtin types, and whatever exception comes up in them is the stream's fault (`_explain` tells which); those in
-`_CALLING` run somebody's code, whose exceptions pass through, so they check the stream themselves.
+values of builtin types, and whatever exception comes up in them is the stream's fault (`explain` tells which); those in
+`CALLING` run somebody's code, whose exceptions pass through, so they check the stream themselves.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -23,20 +22,71 @@ from typing import Any, ClassVar, NoReturn
 from . import opcodes as op
 from ._errors import (
     Malformed,
-    MalformedAttribute,
-    MalformedText,
-    MalformedType,
     MalformedValue,
     Truncated,
     UnpicklingError,
 )
-from ._names import extension_name, from_python2, resolve
+from ._names import from_python2, resolve
+from ._reading import (
+    BUSY,
+    CALLING,
+    CUT,
+    FEW_BUFFERS,
+    GLOBAL_EMPTY,
+    GLOBAL_NOT_TEXT,
+    HASH_WORK,
+    HASH_WORK_PER_BYTE,
+    HIGHEST_PROTOCOL,
+    ID_NOT_PLAIN,
+    ID_TOO_LONG,
+    ID_WORK,
+    ID_WORK_PER_BYTE,
+    KEY_DEPTH,
+    MEMO_NEGATIVE,
+    MEMO_TYPE,
+    NEGATIVE,
+    NO_BUFFERS,
+    NO_FILE,
+    NO_INPUT,
+    NO_LOADER,
+    NO_MARK,
+    NO_MEMO,
+    NO_STREAM,
+    ODD,
+    OPAQUE,
+    PUT_NEGATIVE,
+    SNIFFING,
+    UNDERFLOW,
+    UNKNOWN,
+    UNSET,
+    Opaque,
+    add_items,
+    append_item,
+    check_call,
+    explain,
+    extend_with,
+    extension,
+    id_of_line,
+    instantiate,
+    method_of,
+    new_object,
+    not_initialised,
+    opcode_name,
+    python2_text,
+    readonly_view,
+    refused,
+    set_items,
+    text_of,
+    too_deep_to_hash,
+    too_long_to_hash,
+    unhashable,
+    unquoted,
+    wrong_protocol,
+)
 from ._source import FileSource, Readable
 from .reduction import apply_state, refuse_named
 
 __all__ = ["HIGHEST_PROTOCOL", "OPAQUE", "Unpickler"]
-
-HIGHEST_PROTOCOL = 5
 
 _unpack_u2 = Struct("<H").unpack
 _unpack_u4 = Struct("<I").unpack
@@ -44,65 +94,10 @@ _unpack_i4 = Struct("<i").unpack
 _unpack_u8 = Struct("<Q").unpack
 _unpack_double = Struct(">d").unpack
 
-# Messages; the native engine says the same.
-_NO_INPUT = "this unpickler has no input: call feed(), or make it with a file"
-_IN_USE = "this unpickler is in the middle of a load"
-_CUT = "the data ends in the middle of the stream"
-_UNDERFLOW = "the stack is empty"
-_NO_MARK = "there is no mark on the stack"
-_NO_MEMO = "there is nothing in the memo at index %d"
-_NEGATIVE = "a negative length"
-_ODD = "a key without a value"
-_NOT_ASCII = "persistent IDs in protocol 0 must be ASCII strings"
-_NO_LOADER = "the stream holds a persistent id, but no persistent_load was given"
-_ID_NOT_PLAIN = "a persistent id can't be told without building what it contains"
-
-_UNSET: Any = object()
-
-
-class _Opaque:
-    """The type of `OPAQUE`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<not built>"
-
-
 # Types whose values are hashed at once. (A frozenset's elements were hashed when it was made.)
-_FLAT = frozenset({str, int, float, complex, bool, bytes, type(None), frozenset, _Opaque})
+_FLAT = frozenset({str, int, float, complex, bool, bytes, type(None), frozenset, Opaque})
 _TUPLE_HASH: Any = tuple.__hash__  # namedtuples have it too
-_KEY_DEPTH = 500  # of tuples in tuples
-# Items of tuples that all keys of a stream may have, those of a shared tuple counted each time; and for each byte of it.
-_HASH_WORK = 1_000_000
-_HASH_WORK_PER_BYTE = 100
-# Items of containers in ids that `noload` looks through; and for each byte of the stream.
-_ID_WORK = 1_000_000
-_ID_WORK_PER_BYTE = 100
 _WALKED = (tuple, list, set, frozenset, dict)
-
-# Types whose methods aren't somebody's code.
-_BUILTIN = frozenset({bytearray, bytes, dict, float, frozenset, int, list, set, str, tuple, type})
-
-#: Stands for whatever `Unpickler.noload` doesn't build.
-OPAQUE = _Opaque()
-
-_CALLING = frozenset(
-    {
-        *(op.PERSID, op.BINPERSID, op.GLOBAL, op.STACK_GLOBAL, op.INST, op.OBJ, op.NEWOBJ, op.NEWOBJ_EX, op.REDUCE),
-        *(op.BUILD, op.EXT1, op.EXT2, op.EXT4, op.APPEND, op.APPENDS, op.SETITEM, op.SETITEMS, op.ADDITEMS, op.DICT),
-        *(op.FROZENSET, op.NEXT_BUFFER, op.READONLY_BUFFER, op.STRING, op.BINSTRING, op.SHORT_BINSTRING),
-    }
-)
-
-# The only ones that do when nothing is built.
-_SNIFFING = frozenset({op.PERSID, op.BINPERSID, op.STRING, op.BINSTRING, op.SHORT_BINSTRING})
-
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.?))", re.DOTALL)
-_ESCAPED = dict(
-    zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), (b"\a", b"\b", b"\f", b"\n", b"\r", b"\t", b"\v"), strict=True)
-)
-_ESCAPED |= {b"\\": b"\\", b"'": b"'", b'"': b'"', b"\n": b""}
 
 _Handler = Callable[[Any], None]
 
@@ -113,8 +108,9 @@ class Unpickler:
     One unpickler may load several streams, one after another; its memo is kept between them, as the pickler's was when
     it wrote them.
 
-    Hooks are methods to override, attributes to set on an instance, or keyword arguments. In this engine every method
-    ``load_x`` may be overridden too; it uses `read`, `readline`, `stack` and `append`.
+    Hooks are methods to override, attributes to set on an instance, or keyword arguments. In the reference engine
+    (`pstore.pickle._python`) every method ``load_x`` may be overridden too; it uses `read`, `readline`, `stack` and
+    `append`. The native engine refuses a subclass that has such a method.
 
     Args:
         file: What the streams are read from; needs the methods ``read(size)`` and ``readline()``. None for one that is
@@ -146,7 +142,7 @@ class Unpickler:
     _guarded = False
     _handlers: ClassVar[dict[bytes, _Handler]] = {}
     _noload_handlers: ClassVar[dict[bytes, _Handler]] = {}
-    _calling: ClassVar[frozenset[bytes]] = _CALLING
+    _calling: ClassVar[frozenset[bytes]] = CALLING
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -158,7 +154,7 @@ class Unpickler:
         unknown: _Handler = cls._load_unknown
         cls._handlers = {bytes([code]): unknown for code in range(256)} | {b"": cls._load_end}
         cls._noload_handlers = dict(cls._handlers)
-        calling = set(_CALLING)
+        calling = set(CALLING)
         for opcode in op.OPCODES:
             name = "load_" + opcode.name.lower()
             handler: _Handler = getattr(cls, name)
@@ -177,7 +173,7 @@ class Unpickler:
         errors: str = "strict",
         buffers: Iterable[Any] | None = None,
         persistent_load: Callable[[Any], Any] | list[Any] | None = None,
-        find_global: Callable[[str, str], Any] | None = _UNSET,
+        find_global: Callable[[str, str], Any] | None = UNSET,
         persistent_objects: Mapping[Any, Any] | None = None,
     ) -> None:
         self._check_idle()
@@ -189,8 +185,7 @@ class Unpickler:
             try:
                 self._file = FileSource(file)
             except AttributeError:
-                message = "file must have 'read' and 'readline' attributes"
-                raise AttributeError(message) from None
+                raise AttributeError(NO_FILE) from None
         self.fix_imports = fix_imports
         self.encoding = encoding
         self.errors = errors
@@ -198,7 +193,7 @@ class Unpickler:
         self.persistent_objects = persistent_objects
         if persistent_load is not None:
             self.persistent_load = persistent_load  # type: ignore[method-assign,assignment]
-        if find_global is not _UNSET:
+        if find_global is not UNSET:
             self.find_global = find_global
         self._buffers = None if buffers is None else iter(buffers)
         self._memo: dict[int, Any] = {}
@@ -268,11 +263,9 @@ class Unpickler:
     def memo(self, value: Mapping[int, Any]) -> None:
         self._check_idle()
         if not isinstance(value, Mapping) or not all(isinstance(index, int) for index in value):
-            message = "memo must map indices to objects"
-            raise TypeError(message)
+            raise TypeError(MEMO_TYPE)
         if any(index < 0 for index in value):
-            message = "memo indices must not be negative"
-            raise ValueError(message)
+            raise ValueError(MEMO_NEGATIVE)
         self._memo = dict(value)
 
     def persistent_load(self, pid: Any) -> Any:
@@ -282,7 +275,7 @@ class Unpickler:
             UnpicklingError: Always, unless it is overridden.
         """
         del pid
-        raise Malformed(_NO_LOADER)
+        raise Malformed(NO_LOADER)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a module holds under a name. To be overridden.
@@ -304,7 +297,7 @@ class Unpickler:
 
     def _check_idle(self) -> None:
         if self._busy:
-            raise RuntimeError(_IN_USE)
+            raise RuntimeError(BUSY)
 
     def _reset(self) -> None:
         self.stack = []
@@ -313,13 +306,12 @@ class Unpickler:
         # By id, the containers that `noload` has found to hold nothing which wasn't built, since one was last filled.
         self._walked: dict[int, Any] = {}
         # Set while loading only: bound methods are references to ourselves.
-        self._find: Callable[[str, str], Any] = _UNSET
-        self._ask: Callable[[Any], Any] = _UNSET
+        self._find: Callable[[str, str], Any] = UNSET
+        self._ask: Callable[[Any], Any] = UNSET
 
     def _load(self, handlers: dict[bytes, _Handler]) -> Any:
         if not hasattr(self, "_memo"):
-            message = f"Unpickler.__init__() was not called by {type(self).__name__}.__init__()"
-            raise UnpicklingError(message)
+            raise UnpicklingError(not_initialised(type(self)))
         self._check_idle()
         memory, file = self._memory, self._file
         start = 0
@@ -335,14 +327,13 @@ class Unpickler:
             self.readline = file.readline
             read_opcode = file.read_opcode
         else:
-            raise TypeError(_NO_INPUT)
+            raise TypeError(NO_INPUT)
         self._busy = True
         opcode = b""
         try:
             opcode = read_opcode()
             if not opcode:
-                message = "there is no further stream"
-                raise EOFError(message)
+                raise EOFError(NO_STREAM)
             self._prepare()
             if opcode != op.STOP:
                 handlers[opcode](self)
@@ -355,28 +346,30 @@ class Unpickler:
                 error.offset, error.opcode = self._position(start, opcode)
             raise
         except (IndexError, TypeError, ValueError, OverflowError, struct.error) as error:
-            calling = _SNIFFING if handlers is self._noload_handlers else self._calling
+            calling = SNIFFING if handlers is self._noload_handlers else self._calling
             if opcode in calling or (file is not None and file.failed):
                 raise
-            malformed = _explain(error, opcode)
+            malformed = explain(error, opcode)
             malformed.offset, malformed.opcode = self._position(start, opcode)
             raise malformed from error
         finally:
-            if file is not None:
-                file.end()
-            self._busy = False
-            self._reset()
+            try:
+                if file is not None:
+                    file.end()
+            finally:
+                self._busy = False
+                self._reset()
 
     def _prepare(self) -> None:
         self.proto = 0
         self._hash_work = 0
         self._id_work = 0
-        find = getattr(self, "find_global", _UNSET)
-        self._guarded = find is not _UNSET
+        find = getattr(self, "find_global", UNSET)
+        self._guarded = find is not UNSET
         if find is None:
             self._find = self._refuse
         else:
-            self._find = self.find_class if find is _UNSET else find
+            self._find = self.find_class if find is UNSET else find
         ask = self.persistent_load
         self._ask = _appender(ask) if isinstance(ask, list) else ask
 
@@ -388,8 +381,7 @@ class Unpickler:
 
     def _position(self, start: int, opcode: bytes) -> tuple[int, str | None]:
         """Return offset and name of the opcode that is being run."""
-        known = op.BY_CODE.get(opcode)
-        name = known.name if known is not None else repr(opcode) if opcode else None
+        name = opcode_name(opcode)
         data, base, reached = b"", 0, 0
         if self._memory is not None:
             data, base, reached = self._memory.getvalue(), start, self._memory.tell()
@@ -408,55 +400,55 @@ class Unpickler:
         return at - base, name
 
     def _refuse(self, module: str, name: str) -> NoReturn:
-        raise Malformed(f"{module}.{name} is refused: find_global is None")
+        raise refused(module, name)
 
     def pop_mark(self) -> list[Any]:
         """Return what lies above the topmost mark, and take it and the mark from the stack."""
         items = self.stack
         if not self.metastack:
-            raise Malformed(_NO_MARK)
+            raise Malformed(NO_MARK)
         self.stack = self.metastack.pop()
         self.append = self.stack.append
         return items
 
     def _pop(self) -> Any:
         if not self.stack:
-            raise Malformed(_UNDERFLOW)
+            raise Malformed(UNDERFLOW)
         return self.stack.pop()
 
     def _top(self) -> Any:
         if not self.stack:
-            raise Malformed(_UNDERFLOW)
+            raise Malformed(UNDERFLOW)
         return self.stack[-1]
 
     def _line(self) -> bytes:
         """Read a line; return it without its newline."""
         line = self.readline()
         if line[-1:] != b"\n":
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
         return line[:-1]
 
     def _counted(self, size: int) -> bytes:
         """Read as many bytes as were announced."""
         if size > sys.maxsize:
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
         data = self.read(size)
         if len(data) != size:
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
         return data
 
     def _load_end(self) -> NoReturn:
-        raise Truncated(_CUT)
+        raise Truncated(CUT)
 
     def _load_unknown(self) -> NoReturn:
-        raise Malformed("there is no such opcode")
+        raise Malformed(UNKNOWN)
 
     # --------------------------------------------------------------------------------------------- the stream and stack
 
     def load_proto(self) -> None:
         proto = ord(self.read(1))
         if proto > HIGHEST_PROTOCOL:
-            raise MalformedValue(f"unsupported pickle protocol: {proto}")
+            raise wrong_protocol(proto)
         self.proto = proto
 
     def load_frame(self) -> None:
@@ -469,7 +461,7 @@ class Unpickler:
         else:
             there = self._file is not None and self._file.fetch(size)
         if not there:
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
 
     def load_stop(self) -> None:
         """Never called: the loop ends here."""
@@ -500,7 +492,7 @@ class Unpickler:
     def load_put(self) -> None:
         index = int(self._line())
         if index < 0:
-            raise MalformedValue("negative PUT argument")
+            raise MalformedValue(PUT_NEGATIVE)
         self._memo[index] = self.stack[-1]
 
     def load_binput(self) -> None:
@@ -518,7 +510,7 @@ class Unpickler:
         try:
             self.append(self._memo[index])
         except KeyError:
-            raise Malformed(_NO_MEMO % index) from None
+            raise Malformed(NO_MEMO % index) from None
 
     def load_long_binget(self) -> None:
         self._get(*_unpack_u4(self.read(4)))
@@ -527,7 +519,7 @@ class Unpickler:
         try:
             self.append(self._memo[index])
         except KeyError:
-            raise Malformed(_NO_MEMO % index) from None
+            raise Malformed(NO_MEMO % index) from None
 
     # ----------------------------------------------------------------------------------------------------------- atoms
 
@@ -580,7 +572,7 @@ class Unpickler:
         size = ord(self.read(1))
         data = self.read(size)
         if len(data) != size:
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
         self.append(str(data, "utf-8", "surrogatepass"))
 
     def load_binunicode(self) -> None:
@@ -605,17 +597,13 @@ class Unpickler:
             return
         data = self._file.read_bytearray(size) if size <= sys.maxsize else bytearray()
         if len(data) != size:
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
         self.append(data)
 
     # Python 2's str: text or bytes, as the user says.
 
     def load_string(self) -> None:
-        line = self._line()
-        if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
-            raise Malformed("the STRING opcode argument must be quoted")
-        line = line[1:-1]
-        self._append_string(_ESCAPE.sub(_unescape, line) if b"\\" in line else line)
+        self._append_string(unquoted(self._line()))
 
     def load_binstring(self) -> None:
         self._append_string(self._counted(self._signed_length()))
@@ -624,27 +612,21 @@ class Unpickler:
         self._append_string(self._counted(self._length1()))
 
     def _append_string(self, data: bytes) -> None:
-        if self.encoding == "bytes":
-            self.append(data)
-            return
-        try:
-            self.append(data.decode(self.encoding, self.errors))
-        except UnicodeDecodeError as error:
-            raise MalformedText(str(error), error) from error
+        self.append(python2_text(data, self.encoding, self.errors))
 
     def _length1(self) -> int:
         data = self.read(1)
         if not data:
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
         return ord(data)
 
     def _signed_length(self) -> int:
         data = self.read(4)
         if len(data) != 4:
-            raise Truncated(_CUT)
+            raise Truncated(CUT)
         size: int = _unpack_i4(data)[0]
         if size < 0:
-            raise Malformed(_NEGATIVE)
+            raise Malformed(NEGATIVE)
         return size
 
     # ------------------------------------------------------------------------------------------------------ containers
@@ -684,19 +666,15 @@ class Unpickler:
         if type(target) is list:
             target.append(item)
         else:
-            _fill(target, _method(target, "append"), item)
+            append_item(target, item)
 
     def load_appends(self) -> None:
         items = self.pop_mark()
         target = self._top()
         if type(target) is list:
             target.extend(items)
-        elif (extend := getattr(target, "extend", None)) is not None:
-            _fill(target, extend, items)
-        else:  # PEP 307 asks for either
-            append = _method(target, "append")
-            for item in items:
-                _fill(target, append, item)
+        else:
+            extend_with(target, items)
 
     def load_empty_dict(self) -> None:
         self.append({})
@@ -726,9 +704,7 @@ class Unpickler:
         if isinstance(target, set):
             target.update(items)
         else:
-            add = _method(target, "add")
-            for item in items:
-                _fill(target, add, item)
+            add_items(target, items)
 
     def load_frozenset(self) -> None:
         items = self.pop_mark()
@@ -738,16 +714,13 @@ class Unpickler:
     def _set_items(self, target: Any, items: list[Any]) -> None:
         """Put keys and values, one behind the other, into a mapping."""
         if len(items) % 2:
-            raise Malformed(_ODD)
+            raise Malformed(ODD)
         keys = items[::2]
         self._check_keys(keys)
         if type(target) is dict:
             target.update(zip(keys, items[1::2], strict=True))
             return
-        if not hasattr(type(target), "__setitem__"):
-            raise MalformedType(f"a {type(target).__name__} can't have items")
-        for key, value in zip(keys, items[1::2], strict=True):
-            _fill(target, target.__setitem__, key, value)
+        set_items(target, items)
 
     def _check_keys(self, keys: Iterable[Any]) -> None:
         """Make sure that keys can be hashed: that they have a hash, and that finding it ends.
@@ -764,7 +737,7 @@ class Unpickler:
             if kind.__hash__ is _TUPLE_HASH:
                 self._check_tuple(key)
             elif kind.__hash__ is None:
-                raise MalformedType(f"unhashable type: {kind.__name__!r}")
+                raise unhashable(kind)
 
     def _check_tuple(self, key: tuple[Any, ...]) -> None:
         open_tuples = [tuple.__iter__(key)]
@@ -779,33 +752,27 @@ class Unpickler:
                     open_tuples.append(tuple.__iter__(item))
                     break
                 if kind.__hash__ is None:
-                    raise MalformedType(f"unhashable type: {kind.__name__!r}")
+                    raise unhashable(kind)
             else:
                 open_tuples.pop()
-            if len(open_tuples) > _KEY_DEPTH:
-                raise Malformed(f"a key is a tuple of tuples more than {_KEY_DEPTH} deep")
-            if work > _HASH_WORK and work > _HASH_WORK + _HASH_WORK_PER_BYTE * self._reached():
-                raise Malformed("the keys are tuples of tuples that take too long to hash")
+            if len(open_tuples) > KEY_DEPTH:
+                raise too_deep_to_hash()
+            if work > HASH_WORK and work > HASH_WORK + HASH_WORK_PER_BYTE * self._reached():
+                raise too_long_to_hash()
         self._hash_work = work
 
     # --------------------------------------------------------------------------------------------- out-of-band buffers
 
     def load_next_buffer(self) -> None:
         if self._buffers is None:
-            raise Malformed("the stream refers to a buffer out of band, but no buffers were given")
-        buffer = next(self._buffers, _UNSET)
-        if buffer is _UNSET:
-            raise Malformed("the stream refers to more buffers out of band than were given")
+            raise Malformed(NO_BUFFERS)
+        buffer = next(self._buffers, UNSET)
+        if buffer is UNSET:
+            raise Malformed(FEW_BUFFERS)
         self.append(buffer)
 
     def load_readonly_buffer(self) -> None:
-        try:
-            view = memoryview(self._top())
-        except TypeError as error:
-            raise MalformedType(f"a {type(self.stack[-1]).__name__} isn't a buffer") from error
-        with view:
-            if not view.readonly:
-                self.stack[-1] = view.toreadonly()
+        self.stack[-1] = readonly_view(self._top())
 
     # -------------------------------------------------------------------------------------------------- persistent ids
 
@@ -816,15 +783,12 @@ class Unpickler:
         self.append(self._persistent(self._pop()))
 
     def _persid(self) -> str:
-        try:
-            return self._line().decode("ascii")
-        except UnicodeDecodeError as error:
-            raise Malformed(_NOT_ASCII) from error
+        return id_of_line(self._line())
 
     def _persistent(self, pid: Any) -> Any:
         if self.persistent_objects is not None and type(pid) in (int, str):
-            obj = self.persistent_objects.get(pid, _UNSET)
-            if obj is not _UNSET:
+            obj = self.persistent_objects.get(pid, UNSET)
+            if obj is not UNSET:
                 return obj
         return self._ask(pid)
 
@@ -834,31 +798,27 @@ class Unpickler:
         module = self._text_line("utf-8")
         name = self._text_line("utf-8")
         if not module or not name:
-            raise Malformed("the module or the name of a global is empty")
+            raise Malformed(GLOBAL_EMPTY)
         self.append(self._find(module, name))
 
     def load_stack_global(self) -> None:
         name = self._pop()
         module = self._pop()
         if type(name) is not str or type(module) is not str:
-            raise Malformed("STACK_GLOBAL requires str")
+            raise Malformed(GLOBAL_NOT_TEXT)
         self.append(self._find(module, name))
 
     def load_ext1(self) -> None:
-        self.append(self._find(*_extension(self._length1())))
+        self.append(self._find(*extension(self._length1())))
 
     def load_ext2(self) -> None:
-        self.append(self._find(*_extension(int.from_bytes(self._counted(2), "little"))))
+        self.append(self._find(*extension(int.from_bytes(self._counted(2), "little"))))
 
     def load_ext4(self) -> None:
-        self.append(self._find(*_extension(int.from_bytes(self._counted(4), "little", signed=True))))
+        self.append(self._find(*extension(int.from_bytes(self._counted(4), "little", signed=True))))
 
     def _text_line(self, encoding: str) -> str:
-        line = self._line()
-        try:
-            return line.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise MalformedText(str(error), error) from error
+        return text_of(self._line(), encoding)
 
     # ------------------------------------------------------------------------------------------------------- instances
 
@@ -866,33 +826,30 @@ class Unpickler:
         module = self._text_line("ascii")
         name = self._text_line("ascii")
         arguments = self.pop_mark()
-        self.append(_instantiate(self._find(module, name), arguments))
+        self.append(instantiate(self._find(module, name), arguments))
 
     def load_obj(self) -> None:
         arguments = self.pop_mark()
         if not arguments:
-            raise Malformed(_UNDERFLOW)
-        self.append(_instantiate(arguments[0], arguments[1:]))
+            raise Malformed(UNDERFLOW)
+        self.append(instantiate(arguments[0], arguments[1:]))
 
     def load_reduce(self) -> None:
         arguments = self._pop()
         function = self._top()
-        if not isinstance(arguments, tuple):
-            raise MalformedType(f"the arguments of REDUCE are a {type(arguments).__name__}, not a tuple")
-        if not callable(function):
-            raise MalformedType(f"a {type(function).__name__} can't be called")
+        check_call(function, arguments)
         if (function is set or function is frozenset) and len(arguments) == 1 and type(arguments[0]) is list:
             self._check_keys(arguments[0])  # as protocols 0 to 3 write sets
         self.stack[-1] = function(*arguments)
 
     def load_newobj(self) -> None:
         arguments = self._pop()
-        self.append(_new(self._pop(), arguments, {}))
+        self.append(new_object(self._pop(), arguments, {}))
 
     def load_newobj_ex(self) -> None:
         keywords = self._pop()
         arguments = self._pop()
-        self.append(_new(self._pop(), arguments, keywords))
+        self.append(new_object(self._pop(), arguments, keywords))
 
     def load_build(self) -> None:
         state = self._pop()
@@ -916,20 +873,20 @@ class Unpickler:
         name = self._pop()
         module = self._pop()
         if type(name) is not str or type(module) is not str:
-            raise Malformed("STACK_GLOBAL requires str")
+            raise Malformed(GLOBAL_NOT_TEXT)
         self._saw_global(module, name)
         self.append(OPAQUE)
 
     def noload_ext1(self) -> None:
-        self._saw_global(*_extension(self._length1()))
+        self._saw_global(*extension(self._length1()))
         self.append(OPAQUE)
 
     def noload_ext2(self) -> None:
-        self._saw_global(*_extension(int.from_bytes(self._counted(2), "little")))
+        self._saw_global(*extension(int.from_bytes(self._counted(2), "little")))
         self.append(OPAQUE)
 
     def noload_ext4(self) -> None:
-        self._saw_global(*_extension(int.from_bytes(self._counted(4), "little", signed=True)))
+        self._saw_global(*extension(int.from_bytes(self._counted(4), "little", signed=True)))
         self.append(OPAQUE)
 
     def noload_inst(self) -> None:
@@ -939,7 +896,7 @@ class Unpickler:
 
     def noload_obj(self) -> None:
         if not self.pop_mark():
-            raise Malformed(_UNDERFLOW)
+            raise Malformed(UNDERFLOW)
         self.append(OPAQUE)
 
     def noload_reduce(self) -> None:
@@ -974,7 +931,7 @@ class Unpickler:
     def _check_id(self, pid: Any) -> None:
         """Make sure that an id holds nothing, however deep, that wasn't built."""
         if pid is OPAQUE:
-            raise Malformed(_ID_NOT_PLAIN)
+            raise Malformed(ID_NOT_PLAIN)
         if type(pid) not in _WALKED or id(pid) in self._walked:
             return
         pending = [pid]
@@ -982,15 +939,15 @@ class Unpickler:
         while pending:
             obj = pending.pop()
             if obj is OPAQUE:
-                raise Malformed(_ID_NOT_PLAIN)
+                raise Malformed(ID_NOT_PLAIN)
             if type(obj) in _WALKED and id(obj) not in seen:
                 seen[id(obj)] = obj
                 pending.extend(obj)
                 if type(obj) is dict:
                     pending.extend(obj.values())
                 self._id_work += len(obj)
-                if self._id_work > _ID_WORK and self._id_work > _ID_WORK + _ID_WORK_PER_BYTE * self._reached():
-                    raise Malformed("the persistent ids are containers that take too long to look through")
+                if self._id_work > ID_WORK and self._id_work > ID_WORK + ID_WORK_PER_BYTE * self._reached():
+                    raise Malformed(ID_TOO_LONG)
 
     def _sniff(self, pid: Any) -> None:
         obj = self._persistent(pid)
@@ -1002,14 +959,14 @@ class Unpickler:
         target = self._top()
         if target is not OPAQUE:
             self._walked.clear()
-            _method(target, "append")(item)
+            method_of(target, "append")(item)
 
     def noload_appends(self) -> None:
         items = self.pop_mark()
         target = self._top()
         if target is not OPAQUE:
             self._walked.clear()
-            _method(target, "extend")(items)
+            method_of(target, "extend")(items)
 
     def noload_setitem(self) -> None:
         value = self._pop()
@@ -1032,7 +989,7 @@ class Unpickler:
         if target is not OPAQUE:
             self._walked.clear()
             self._check_keys(items)
-            _method(target, "update")(items)
+            method_of(target, "update")(items)
 
 
 def _appender(ids: list[Any]) -> Callable[[Any], Any]:
@@ -1041,84 +998,6 @@ def _appender(ids: list[Any]) -> Callable[[Any], Any]:
         return pid
 
     return append
-
-
-def _explain(error: Exception, opcode: bytes) -> Malformed:
-    """Say what is wrong with a stream on which a handler failed that runs nobody's code."""
-    if isinstance(error, UnicodeDecodeError):
-        return MalformedText(str(error), error)
-    if opcode in _CALLING:  # when nothing is built: a builtin container doesn't take what it should hold
-        return MalformedType(str(error))
-    if isinstance(error, IndexError):
-        return Malformed(_UNDERFLOW)
-    if isinstance(error, (TypeError, struct.error)):  # ord() or unpack() of fewer bytes than there should be
-        return Truncated(_CUT)
-    return MalformedValue(str(error))
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    """Return what an escape in a Python 2 string literal stands for."""
-    hexadecimal, octal, other = match.groups()
-    if hexadecimal is not None:
-        return bytes([int(hexadecimal, 16)])
-    if octal is not None:
-        return bytes([int(octal, 8) & 0xFF])
-    if other == b"x":
-        raise MalformedValue("invalid \\x escape")
-    if not other:
-        raise MalformedValue("a backslash at the end of a string")
-    return _ESCAPED.get(other, b"\\" + other)
-
-
-def _method(obj: Any, name: str) -> Callable[..., Any]:
-    method: Callable[..., Any] | None = getattr(obj, name, None)
-    if method is None:
-        raise MalformedAttribute(f"a {type(obj).__name__} has no {name}()")
-    return method
-
-
-def _fill(target: Any, method: Callable[..., Any], *arguments: Any) -> None:
-    """Call a method of what isn't the plain container that its opcode is for."""
-    try:
-        method(*arguments)
-    except (IndexError, TypeError, ValueError) as error:
-        if type(target) in _BUILTIN:
-            raise MalformedType(str(error)) from error
-        raise
-
-
-def _extension(code: int) -> tuple[str, str]:
-    """Return (module, name) for an extension code."""
-    try:
-        place = extension_name(code)
-    except ValueError as error:
-        raise MalformedValue(str(error)) from error
-    if place is not None:
-        return place
-    if code <= 0:
-        raise Malformed("EXT specifies code <= 0")
-    raise MalformedValue(f"unregistered extension code {code}")
-
-
-def _instantiate(cls: Any, arguments: list[Any]) -> Any:
-    """Make an instance as Python 2 did for its old-style classes."""
-    if not callable(cls):
-        raise MalformedType(f"a {type(cls).__name__} can't be called")
-    if arguments or not isinstance(cls, type) or hasattr(cls, "__getinitargs__"):
-        return cls(*arguments)
-    new: Callable[..., Any] = cls.__new__
-    return new(cls)
-
-
-def _new(cls: Any, arguments: Any, keywords: Any) -> Any:
-    if not isinstance(cls, type):
-        raise MalformedType(f"NEWOBJ needs a class, not a {type(cls).__name__}")
-    if not isinstance(arguments, tuple):
-        raise MalformedType(f"the arguments of NEWOBJ are a {type(arguments).__name__}, not a tuple")
-    if not isinstance(keywords, dict):
-        raise MalformedType(f"the keyword arguments of NEWOBJ_EX are a {type(keywords).__name__}, not a dict")
-    new: Callable[..., Any] = cls.__new__
-    return new(cls, *arguments, **keywords)
 
 
 Unpickler._bind()  # what __init_subclass__ does for subclasses

@@ -208,28 +208,38 @@ def apply_state(inst: Any, state: Any) -> None:
     if isinstance(state, tuple) and len(state) == 2:
         state, slots = state
     if state is not None:
-        if not isinstance(state, dict):
-            raise Malformed(f"the state of a {type(inst).__name__!r} object is a {type(state).__name__}, not a dict")
-        attributes = getattr(inst, "__dict__", None)
-        if attributes is None:
-            raise MalformedAttribute(f"a {type(inst).__name__!r} object has no __dict__ for its state")
-        if isinstance(attributes, MappingProxyType):
-            raise MalformedType(f"a state can't be put into the {type(inst).__name__} {inst.__name__}")
-        intern = sys.intern
-        for name, value in state.items():
-            attributes[intern(name) if type(name) is str else name] = value
+        set_attributes(inst, state)
     if slots is not None:
-        if not isinstance(slots, dict):
-            raise Malformed(f"the slots of a {type(inst).__name__!r} object are a {type(slots).__name__}, not a dict")
-        for name, value in slots.items():
-            if not isinstance(name, str):
-                raise MalformedType(f"the slots of a {type(inst).__name__!r} object have the name {name!r}")
-            try:
-                setattr(inst, name, value)
-            except AttributeError as error:
-                if is_interpreters(error):
-                    raise MalformedAttribute(str(error)) from error
-                raise
+        set_slots(inst, slots)
+
+
+def set_attributes(inst: Any, state: Any) -> None:
+    """Put the items of a state into an instance's ``__dict__``; exceptions as for `apply_state`."""
+    if not isinstance(state, dict):
+        raise Malformed(f"the state of a {type(inst).__name__!r} object is a {type(state).__name__}, not a dict")
+    attributes = getattr(inst, "__dict__", None)
+    if attributes is None:
+        raise MalformedAttribute(f"a {type(inst).__name__!r} object has no __dict__ for its state")
+    if isinstance(attributes, MappingProxyType):
+        raise MalformedType(f"a state can't be put into the {type(inst).__name__} {inst.__name__}")
+    intern = sys.intern
+    for name, value in state.items():
+        attributes[intern(name) if type(name) is str else name] = value
+
+
+def set_slots(inst: Any, slots: Any) -> None:
+    """Set the attributes that are an instance's slots; exceptions as for `apply_state`."""
+    if not isinstance(slots, dict):
+        raise Malformed(f"the slots of a {type(inst).__name__!r} object are a {type(slots).__name__}, not a dict")
+    for name, value in slots.items():
+        if not isinstance(name, str):
+            raise MalformedType(f"the slots of a {type(inst).__name__!r} object have the name {name!r}")
+        try:
+            setattr(inst, name, value)
+        except AttributeError as error:
+            if is_interpreters(error):
+                raise MalformedAttribute(str(error)) from error
+            raise
 
 
 def refuse_named(inst: Any) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._unpickler import OPAQUE, Unpickler
+from ._reading import OPAQUE
+from ._unpickler import Unpickler
 
 __all__ = ["globals", "references"]
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from .engines import PAIRS, PROTOCOLS, Engine
+from .engines import PROTOCOLS, Engine
 from .graphs import graphs
 from .hostile import FillingSource, Given, PeekingSource, Sink, Source
 from .pictures import outcome, picture
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Pair = tuple[Engine, Engine]
-
-pytestmark = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[1].id} as {pair[0].id}")
 
 
 def same(pair: Pair, told: Callable[[Engine], list[Any]], what: Any = None) -> list[Any]:

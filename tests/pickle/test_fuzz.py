@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .engines import PAIRS, Engine
+from .engines import Engine
 from .processes import run
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[1].id} as {pair[0].id}")
 
 COUNTS = {"dump": 1000, "load": 2000, "table": 100}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .engines import PAIRS, Engine
+from .engines import Engine
 from .pictures import outcome
 
 if TYPE_CHECKING:
@@ -493,7 +493,6 @@ LOOKED_UP = {
 }
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[1].id} as {pair[0].id}")
 @pytest.mark.parametrize("change", CHANGES)
 def test_change(pair: tuple[Engine, Engine], change: str) -> None:
     """After any change of a class the engines write and load what it is now, or say the same about it."""
@@ -504,7 +503,6 @@ def test_change(pair: tuple[Engine, Engine], change: str) -> None:
             assert two == one, (protocol, keywords)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[1].id} as {pair[0].id}")
 def test_change_within_a_dump(pair: tuple[Engine, Engine]) -> None:
     """A change by a hook counts from the next object on, if it is one that the reference sees so."""
     for name, change in CHANGES.items():
@@ -532,7 +530,6 @@ def test_change_within_a_dump(pair: tuple[Engine, Engine]) -> None:
         assert results[1] == results[0], name
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[1].id} as {pair[0].id}")
 def test_many_classes(pair: tuple[Engine, Engine]) -> None:
     """Classes that come and go, some of them where another one was in memory, are each written as what they are."""
     for number in range(400):
@@ -550,7 +547,6 @@ def test_many_classes(pair: tuple[Engine, Engine]) -> None:
             )
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[1].id} as {pair[0].id}")
 def test_version_tags_used_up(pair: tuple[Engine, Engine]) -> None:
     """A class that was changed thousands of times, for which the interpreter may keep no version any more, is still seen."""
     m = new_module()
