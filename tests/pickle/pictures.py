@@ -58,7 +58,9 @@ def picture(obj: Any, longest: int = _LONGEST) -> str:
             out.append(str(one) if one.bit_length() < 1000 else f"int {hash(one)}")
         elif id(kind) in _ATOMS:
             out.append(repr(one))
-        elif kind is str or kind is bytes:  # which texts are one object isn't told: names are interned, and may be already
+        elif (
+            kind is str or kind is bytes
+        ):  # which texts are one object isn't told: names are interned, and may be already
             out.append(_shown(repr(one)))
         elif id(one) in numbers:
             out.append(f"#{numbers[id(one)]}")
