@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .engines import ENGINES, Engine
+from .engines import ENGINES, PAIRS, Engine
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -16,4 +16,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine in turn: a test that takes this fixture runs once for each."""
     request.param.demand()
+    return request.param
+
+
+@pytest.fixture(scope="session", params=PAIRS, ids=lambda pair: f"{pair[1].id} as {pair[0].id}")
+def pair(request: pytest.FixtureRequest) -> tuple[Engine, Engine]:
+    """The reference engine, and each other engine in turn, which has to do the same."""
+    for engine in request.param:
+        engine.demand()
     return request.param

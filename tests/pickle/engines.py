@@ -132,3 +132,7 @@ def each_engine(make: Callable[[Engine], Iterable[type[Any]]]) -> dict[str, type
 def _absent(engine: Engine) -> type[unittest.TestCase]:
     """What stands for all the tests of an engine that isn't there: a case that says so."""
     return type("Absent", (unittest.TestCase,), {"test_is_there": lambda self: engine.demand()})
+
+
+#: Each engine but the reference, beside it.
+PAIRS = [(ENGINES[0], engine) for engine in ENGINES[1:]]
