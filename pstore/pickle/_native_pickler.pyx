@@ -892,8 +892,16 @@ cdef class IdentityTable:
         self.ids.clear()
 
     def pop(self, key, *default):
-        """Take an object out, and return its persistent id."""
-        return MutableMapping.pop(self, key, *default)
+        """Take an object out, and return its persistent id; the default where it isn't there."""
+        try:
+            value = self[key]
+        except KeyError:
+            if not default:
+                raise
+            (value,) = default
+        else:
+            del self[key]
+        return value
 
     def setdefault(self, key, default=None):
         """Return the persistent id for this ``id(obj)``; where there is none, enter the default."""
@@ -1902,6 +1910,7 @@ cdef int save_atom(Pickler self, PyObject* obj) except -1:
 cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
     """Write a persistent id in place of an object."""
     cdef Frame* frame
+    cdef Py_ssize_t depth = self.depth
     cdef int done
     if not self.bin:
         line = line_of_id(pid)
@@ -1914,16 +1923,14 @@ cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
         done = save_known(self, <PyObject*> pid, False)
     if done == DONE:
         return put1(self, BINPERSID)
-    # Between the object and its id, on top of everything, comes the frame that says whose id it is.
-    push_below(self, IN_ID, obj)
-    frame = top(self)
+    # Below the id, whose frame is now on the stack, comes the one that says whose id it is.
+    frame = push_below(self, depth, IN_ID, obj) + 1
     frame.hidden = True
     self.hidden += 1
     self.open_ids += 1
     if self.open_ids > IDS_IN_IDS:
-        self.open_ids = 0
-        pop(self)
-        pop(self)
+        while self.depth > depth:
+            pop(self)
         raise too_many_ids()
     return OPENED
 
@@ -1951,13 +1958,13 @@ cdef Frame* push(Pickler self, int kind, PyObject* obj) except NULL:
     return frame
 
 
-cdef Frame* push_below(Pickler self, int kind, PyObject* obj) except NULL:
-    """Push a frame below the one on top."""
-    cdef Frame* frame = push(self, kind, obj)
-    cdef Frame above = frame[0]
-    frame[0] = (frame - 1)[0]
-    (frame - 1)[0] = above
-    return frame - 1
+cdef Frame* push_below(Pickler self, Py_ssize_t depth, int kind, PyObject* obj) except NULL:
+    """Push a frame below those that have come since the stack had this depth."""
+    cdef Frame pushed = push(self, kind, obj)[0]
+    cdef Frame* frame = &self.frames[depth]
+    memmove(frame + 1, frame, (self.depth - 1 - depth) * sizeof(Frame))
+    frame[0] = pushed
+    return frame
 
 
 cdef int pop(Pickler self) except -1:
@@ -3054,7 +3061,7 @@ cdef int save_plain(Pickler self, PyObject* obj, Plan* plan) except -1:
 cdef int save_instance(Pickler self, PyObject* obj, PyObject* cls, object state) except -1:
     """Write an instance that its class makes without arguments, for protocol 2 or higher."""
     cdef Frame* frame
-    cdef Py_ssize_t place
+    cdef Py_ssize_t place, depth = self.depth
     if self.ask_all is None and not has_id(self, cls):
         place = recall(self, cls)
         if place >= 0 or save_class_at_once(self, cls):
@@ -3071,7 +3078,7 @@ cdef int save_instance(Pickler self, PyObject* obj, PyObject* cls, object state)
                 if save_known(self, <PyObject*> state, True) == DONE:
                     put1(self, BUILD)
                     return DONE
-                frame = push_below(self, IN_ONE, obj)
+                frame = push_below(self, depth, IN_ONE, obj)
                 frame.at = 1
             else:
                 frame = push(self, IN_ONE, obj)

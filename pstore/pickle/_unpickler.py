@@ -266,7 +266,7 @@ class Unpickler:
             raise TypeError(MEMO_TYPE)
         if any(index < 0 for index in value):
             raise ValueError(MEMO_NEGATIVE)
-        self._memo = dict(value)
+        self._memo = {int(index): obj for index, obj in value.items()}
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the object that a persistent id stands for. To be overridden, or set to a list.
