@@ -226,6 +226,8 @@ cdef extern from *:
     #ifndef Py_GIL_DISABLED
         PyListObject *self = (PyListObject *)list;
         Py_ssize_t size = Py_SIZE(self);
+        if (!count)
+            return 0;
         if (count > self->allocated - size) {
             size_t room = (size_t)size + (size_t)count;
             if (size)
@@ -985,6 +987,7 @@ cdef int feed(Unpickler self, data, buffers) except -1:
     self.at = self.base
     self.held = data
     self.input = FED
+    self.memory = self.source = None
     self.buffers = None if buffers is None else iter(buffers)
     clear_memo(self)
     return 0
@@ -2548,6 +2551,8 @@ cdef int noload_build(Unpickler self) except -1:
 
 cdef int noload_persid(Unpickler self) except -1:
     pid = id_of_line(take_line_bytes(self))
+    if self.found_names is not None:
+        return push_new(self, opaque)
     push_new(self, <PyObject*> pid)
     return sniff(self)
 
@@ -2930,7 +2935,6 @@ def globals(data):
     """
     cdef Unpickler unpickler = new_tool()
     unpickler.found_names = found_names = []
-    unpickler.ids = []
     feed(unpickler, data, None)
     read_stream(unpickler, False)
     return found_names
