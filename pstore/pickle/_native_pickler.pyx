@@ -905,7 +905,11 @@ cdef class IdentityTable:
 
     def setdefault(self, key, default=None):
         """Return the persistent id for this ``id(obj)``; where there is none, enter the default."""
-        return MutableMapping.setdefault(self, key, default)
+        try:
+            return self[key]
+        except KeyError:
+            self[key] = default
+        return default
 
     def update(self, items=(), **keywords):
         """Enter the items of a mapping, or pairs."""
