@@ -24,13 +24,14 @@ before anything is made of that size. The bytes themselves are those of a `bytes
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memset
+from libc.string cimport memchr, memcpy, memset
 
 import builtins
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from itertools import islice
+from operator import itemgetter
 from pickle import UnpicklingError
 from struct import error as StructError
 from sys import intern
@@ -337,6 +338,23 @@ cdef extern from *:
         return member->offset;
     }
 
+    /* Release a view; 1 where nobody can reach its memory any longer. */
+    static int pstore_close_view(PyObject *view)
+    {
+        _PyManagedBufferObject *buffer = ((PyMemoryViewObject *)view)->mbuf;
+        PyObject *type, *value, *traceback;
+        Py_INCREF(buffer);
+        PyErr_Fetch(&type, &value, &traceback);
+        PyObject *released = PyObject_CallMethod(view, "release", NULL);
+        if (!released)
+            PyErr_Clear();
+        Py_XDECREF(released);
+        PyErr_Restore(type, value, traceback);
+        int closed = released && !buffer->exports;
+        Py_DECREF(buffer);
+        return closed;
+    }
+
     static inline void pstore_set_slot(PyObject *obj, Py_ssize_t offset, PyObject *value)
     {
         PyObject **at = (PyObject **)((char *)obj + offset);
@@ -353,6 +371,17 @@ cdef extern from *:
         return PyGC_Disable();
     #else
         return 0;
+    #endif
+    }
+
+    /* Make an object that the collector counts: where it is time, it runs. */
+    static inline void pstore_offer_collection(void)
+    {
+    #if PY_VERSION_HEX < 0x030C0000
+        PyObject *counted = PyCell_New(NULL);
+        if (!counted)
+            PyErr_Clear();
+        Py_XDECREF(counted);
     #endif
     }
 
@@ -393,7 +422,9 @@ cdef extern from *:
     bint pstore_gives_dict(PyObject*, PyObject*) noexcept
     Py_ssize_t pstore_slot(PyTypeObject*, PyObject*) noexcept
     void pstore_set_slot(PyObject*, Py_ssize_t, PyObject*) noexcept
+    bint pstore_close_view(PyObject*) noexcept
     bint pstore_rest_collector() noexcept
+    void pstore_offer_collection() noexcept
     void pstore_wake_collector() noexcept
 
 cdef extern from "Python.h":
@@ -445,6 +476,7 @@ cdef extern from "Python.h":
     bint PyUnicode_CheckExact(PyObject*)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject*)
     PyObject* PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*) except NULL
+    object PyUnicode_FromStringAndSize(const char*, Py_ssize_t)
     PyObject* PyUnicode_DecodeASCII(const char*, Py_ssize_t, const char*) except NULL
     PyObject* PyUnicode_DecodeRawUnicodeEscape(const char*, Py_ssize_t, const char*) except NULL
     Py_ssize_t PyUnicode_FindChar(PyObject*, Py_UCS4, Py_ssize_t, Py_ssize_t, int)
@@ -454,6 +486,9 @@ cdef extern from "Python.h":
     char* PyBytes_AS_STRING(PyObject*)
     Py_ssize_t PyBytes_GET_SIZE(PyObject*)
     PyObject* PyBytes_FromStringAndSize(const char*, Py_ssize_t) except NULL
+    int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
+    object PyMemoryView_FromMemory(char*, Py_ssize_t, int)
+    int PyBUF_WRITE
     PyObject* PyByteArray_FromStringAndSize(const char*, Py_ssize_t) except NULL
     PyObject* PyLong_FromLong(long) except NULL
     PyObject* PyFloat_FromDouble(double) except NULL
@@ -554,20 +589,22 @@ cdef enum:
 
 cdef enum:
     ROOM = 64        # objects that the stack has room for at first
+    LARGE = 1 << 20  # bytes that are read into a bytes object from the file itself, without a copy
     KEPT = 16 * 1024 # a stack or memo with room for more objects than this isn't kept for the next stream
+    UNSEEN = 4096
     GAP = 8          # a memo index may be so far behind the last one to get a place in the list
 
 
 
 # ----------------------------------------------------------------------------------------------- what never changes
 
-cdef list names = []  # they live as long as this module
+cdef list kept_names = []  # they live as long as this module
 
 
 cdef PyObject* kept_name(str name) except NULL:
     """Return a string for C, as the interpreter's own are kept."""
     name = intern(name)
-    names.append(name)
+    kept_names.append(name)
     return <PyObject*> name
 
 
@@ -773,11 +810,12 @@ cdef class Unpickler:
 
     cdef bint busy
     cdef bint resting        # we have put the cyclic collector to rest
+    cdef Py_ssize_t unseen   # bytes that were read since it last had an occasion to run, more or less
     cdef bint tool           # made by `references` or `globals`, which set its hooks
     cdef bint guarded        # find_global was given
     cdef bint refuses        # ... as None
-    cdef object find         # what finds classes, None where it is our own find_class
-    cdef object ask          # persistent_load, None where it is our own
+    cdef object find         # what finds classes, UNSET where it is our own find_class
+    cdef object ask          # persistent_load, UNSET where it is our own
     cdef list ids            # ... where it is a list
     cdef list found_names    # what `globals` collects, or None
     cdef object buffers      # iterator
@@ -896,10 +934,11 @@ cdef class Unpickler:
             raise TypeError(MEMO_TYPE)
         if any(index < 0 for index in value):
             raise ValueError(MEMO_NEGATIVE)
-        value = dict(value)
+        entries = [(int.__index__(index), obj) for index, obj in dict(value).items()]
         clear_memo(self)
-        for index in sorted(value):
-            memo_put(self, index, <PyObject*> value[index])
+        for index, obj in sorted(entries, key=itemgetter(0)):
+            if index >= 0:  # which an odd int may have lied about
+                memo_put(self, index, <PyObject*> obj)
 
     def persistent_load(self, pid):
         """Return the object that a persistent id stands for. To be overridden, or set to a list.
@@ -1035,6 +1074,9 @@ cdef int begin(Unpickler self) except -1:
     """Find out where the bytes are."""
     check_made(self)
     check_idle(self)
+    if self.unseen >= UNSEEN:
+        self.unseen = 0
+        pstore_offer_collection()
     if self.input == MEMORY:
         at = self.memory.tell()
         self.held = self.memory.getvalue()
@@ -1053,6 +1095,7 @@ cdef int begin(Unpickler self) except -1:
 cdef int finish(Unpickler self) except -1:
     """Leave file and stack as they are to be between two streams."""
     leave(self)
+    self.unseen += UNSEEN if self.input == FILE else self.at - self.start
     try:
         if self.input == FILE:
             settle(self)
@@ -1061,14 +1104,13 @@ cdef int finish(Unpickler self) except -1:
             self.memory.seek(self.at - self.base)
     finally:
         clear_stack(self)
-        self.find = None
+        self.find = self.ask = UNSET
         self.walked = None
         if not self.tool:
-            self.ask = None
             self.ids = None
         if self.input != FED:
-            self.held = None
-            self.scratch = None
+            self.held = self.scratch = None
+            self.at = self.end = self.base = NULL
         self.busy = False
     return 0
 
@@ -1082,6 +1124,7 @@ cdef int prepare(Unpickler self) except -1:
     self.hash_work = 0
     self.id_work = 0
     self.guarded = self.refuses = False
+    self.find = self.ask = UNSET
     if attributes != NULL and not PyDict_GET_SIZE(attributes):
         attributes = NULL
     if type == <PyTypeObject*> Unpickler and attributes == NULL:
@@ -1097,7 +1140,7 @@ cdef int prepare(Unpickler self) except -1:
         if _PyType_Lookup(type, _persistent_load) == own_persistent_load:
             return 0
     ask = self.persistent_load
-    if not isinstance(ask, list):
+    if not py_isinstance(ask, list):
         self.ask = ask
     elif PyList_CheckExact(<PyObject*> ask):
         self.ids = ask
@@ -1223,11 +1266,49 @@ cdef PyObject* take_bytes(Unpickler self, Py_ssize_t size) except NULL:
     if self.end - at >= size:
         self.at = at + size
         return PyBytes_FromStringAndSize(<const char*> at, size)
+    if self.input == FILE and self.end - at < size - LARGE and self.source.fills:
+        return read_large(self, size)
     take_slowly(self, size)
     data = <PyObject*> self.scratch
     Py_INCREF(data)
     self.scratch = None
     return data
+
+
+cdef PyObject* read_large(Unpickler self, Py_ssize_t size) except NULL:
+    """Have the file fill a new bytes object, which grows as the bytes arrive."""
+    cdef bytes begin = ask_source(self, self.source.read_window, ())
+    cdef Py_ssize_t count = len(begin)
+    cdef Py_ssize_t room = count + LARGE
+    cdef Py_ssize_t step = 1
+    cdef PyObject* data = PyBytes_FromStringAndSize(NULL, room)
+    memcpy(PyBytes_AS_STRING(data), PyBytes_AS_STRING(<PyObject*> begin), count)
+    try:
+        while step and count < size:
+            if count == room:
+                room = size if room > size >> 1 else 2 * room
+                _PyBytes_Resize(&data, room)
+            step = fill_from_source(self, &data, count, room - count)
+            count += step
+        if count < size:
+            raise Truncated(CUT)
+    except BaseException:
+        Py_XDECREF(data)
+        raise
+    return data
+
+
+cdef Py_ssize_t fill_from_source(Unpickler self, PyObject** data, Py_ssize_t begin, Py_ssize_t room) except -1:
+    """Have the file fill a part of a bytes object that nobody else knows."""
+    cdef PyObject* copy
+    view = PyMemoryView_FromMemory(PyBytes_AS_STRING(data[0]) + begin, room, PyBUF_WRITE)
+    try:
+        return ask_source(self, self.source.read_into, (view,))
+    finally:
+        if not pstore_close_view(<PyObject*> view):
+            # The file has kept a part of what it was lent. It gets what was filled, for ever, and we take a copy.
+            copy = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data[0]), PyBytes_GET_SIZE(data[0]))
+            data[0] = copy
 
 
 cdef Bytes take_line(Unpickler self, Py_ssize_t* size) except NULL:
@@ -1598,8 +1679,12 @@ cdef PyObject* unfold(Unpickler self, Py_ssize_t at) except NULL:
     if at >> 3 >= self.folded_room or not self.folded[at >> 3] & 1 << (at & 7):
         return items
     unfolded = PyDict_New()
-    for i in range(0, PyTuple_GET_SIZE(items), 2):  # the keys are plain str
-        PyDict_SetItem(unfolded, PyTuple_GET_ITEM(items, i), PyTuple_GET_ITEM(items, i + 1))
+    try:
+        for i in range(0, PyTuple_GET_SIZE(items), 2):  # the keys are plain str: this runs nobody's code
+            PyDict_SetItem(unfolded, PyTuple_GET_ITEM(items, i), PyTuple_GET_ITEM(items, i + 1))
+    except MemoryError:
+        Py_DECREF(unfolded)
+        raise
     PyList_SET_ITEM(<PyObject*> self.memoised, at, unfolded)
     self.folded[at >> 3] &= ~(1 << (at & 7))
     Py_DECREF(items)
@@ -2032,8 +2117,16 @@ cdef int load_readonly_buffer(Unpickler self) except -1:
 
 
 cdef int load_persid(Unpickler self) except -1:
-    pid = id_of_line(take_line_bytes(self))
+    pid = take_id_line(self)
     return push(self, persistent(self, <PyObject*> pid))
+
+
+cdef object take_id_line(Unpickler self):
+    cdef Py_ssize_t size
+    cdef Bytes line = take_line(self, &size)
+    if pstore_is_ascii(line, size):
+        return PyUnicode_FromStringAndSize(<const char*> line, size)
+    return id_of_line(line[:size])
 
 
 cdef int load_binpersid(Unpickler self) except -1:
@@ -2045,15 +2138,16 @@ cdef int load_binpersid(Unpickler self) except -1:
 cdef PyObject* persistent(Unpickler self, PyObject* pid) except NULL:
     """Return the object that an id stands for; owned."""
     cdef PyObject* found
-    if self.persistent_objects is not None and (Py_TYPE(pid) == &PyLong_Type or Py_TYPE(pid) == &PyUnicode_Type):
-        if PyDict_CheckExact(<PyObject*> self.persistent_objects):
-            found = PyDict_GetItemWithError(<PyObject*> self.persistent_objects, pid)
+    objects = self.persistent_objects
+    if objects is not None and (Py_TYPE(pid) == &PyLong_Type or Py_TYPE(pid) == &PyUnicode_Type):
+        if PyDict_CheckExact(<PyObject*> objects):
+            found = PyDict_GetItemWithError(<PyObject*> objects, pid)
             if found != NULL:
                 Py_INCREF(found)
                 return found
         else:
             leave(self)
-            obj = self.persistent_objects.get(<object> pid, UNSET)
+            obj = objects.get(<object> pid, UNSET)
             come_back(self)
             if obj is not UNSET:
                 Py_INCREF(<PyObject*> obj)
@@ -2062,7 +2156,7 @@ cdef PyObject* persistent(Unpickler self, PyObject* pid) except NULL:
         pstore_append(<PyObject*> self.ids, pid)
         Py_INCREF(pid)
         return pid
-    if self.ask is None:
+    if self.ask is UNSET:
         raise Malformed(NO_LOADER)
     leave(self)
     obj = self.ask(<object> pid)
@@ -2110,8 +2204,13 @@ cdef long take_code(Unpickler self, int size) except? -1:
     return <int32_t> pstore_u4(code)
 
 
-cdef str take_text_line(Unpickler self, str encoding):
-    return text_of(take_line_bytes(self), encoding)
+cdef object take_text_line(Unpickler self, str encoding):
+    """Read a line of text, in ASCII or what extends it."""
+    cdef Py_ssize_t size
+    cdef Bytes line = take_line(self, &size)
+    if pstore_is_ascii(line, size):
+        return PyUnicode_FromStringAndSize(<const char*> line, size)
+    return text_of(line[:size], encoding)
 
 
 cdef object find(Unpickler self, module, name):
@@ -2119,7 +2218,7 @@ cdef object find(Unpickler self, module, name):
     if self.refuses:
         raise refused(module, name)
     leave(self)
-    if self.find is None:
+    if self.find is UNSET:
         found = find_plainly(self, module, name)
     else:
         found = self.find(module, name)
@@ -2128,36 +2227,36 @@ cdef object find(Unpickler self, module, name):
 
 
 cdef object find_plainly(Unpickler self, module, name):
-    cdef PyObject* found
     PySys_Audit("pickle.find_class", "OO", <PyObject*> module, <PyObject*> name)
     if self.proto < 3 and self.fix_imports:
         module, name = from_python2(module, name)
-    found = find_loaded(<PyObject*> module, <PyObject*> name)
-    if found != NULL:
-        return <object> found
-    return resolve(module, name, dotted=self.proto >= 4)
+    found = find_loaded(module, name)
+    return resolve(module, name, dotted=self.proto >= 4) if found is UNSET else found
 
 
-cdef PyObject* find_loaded(PyObject* module, PyObject* name) except? NULL:
-    """Return what a module holds under a plain name, borrowed; NULL where it isn't as simple as that."""
+cdef object find_loaded(module, name):
+    """Return what a module holds under a plain name; UNSET where it isn't as simple as that."""
     cdef PyObject* modules = PyImport_GetModuleDict()
-    cdef PyObject* holder
-    cdef PyObject* contents
-    cdef PyObject* spec
-    if not is_simple(name) or not PyUnicode_CheckExact(module) or not PyDict_CheckExact(modules):
-        return NULL
+    cdef PyObject* found
+    if not is_simple(<PyObject*> name) or not PyUnicode_CheckExact(<PyObject*> module) or not PyDict_CheckExact(modules):
+        return UNSET
     if PyDict_GetItemWithError(<PyObject*> builtins_names, _import) != <PyObject*> original_import:
-        return NULL
-    holder = PyDict_GetItemWithError(modules, module)
-    if holder == NULL or Py_TYPE(holder) != &PyModule_Type:
-        return NULL
-    contents = PyModule_GetDict(holder)
-    spec = PyDict_GetItemWithError(contents, _spec)
-    if spec != NULL and spec != Py_None:
+        return UNSET
+    found = PyDict_GetItemWithError(modules, <PyObject*> module)
+    if found == NULL or Py_TYPE(found) != &PyModule_Type or PyModule_GetDict(found) == NULL:
+        return UNSET
+    holder = <object> found
+    found = PyDict_GetItemWithError(PyModule_GetDict(<PyObject*> holder), _spec)
+    if found != NULL and found != Py_None:
         # While another thread imports the module, the import statement waits for it.
-        if Py_TYPE(spec) != module_spec_type or getattr(<object> spec, "_initializing", False) is not False:
-            return NULL
-    return PyDict_GetItemWithError(contents, name)
+        if Py_TYPE(found) != module_spec_type or is_initializing(<object> found):
+            return UNSET
+    found = PyDict_GetItemWithError(PyModule_GetDict(<PyObject*> holder), <PyObject*> name)
+    return UNSET if found == NULL else <object> found
+
+
+cdef bint is_initializing(spec) except -1:
+    return getattr(spec, "_initializing", False) is not False
 
 
 cdef bint is_simple(PyObject* name) noexcept:
@@ -2200,21 +2299,30 @@ cdef int load_reduce(Unpickler self) except -1:
     cdef PyObject* function = peek(self, 2)
     cdef PyObject* arguments = peek(self, 1)
     cdef PyObject* result
-    leave(self)
     if not PyTuple_CheckExact(arguments) or not PyCallable_Check(function):
-        check_call(<object> function, <object> arguments)
-    if (function == <PyObject*> set_type or function == <PyObject*> frozenset_type) and len(<object> arguments) == 1:
-        if PyList_CheckExact(PyTuple_GET_ITEM(arguments, 0)):  # as protocols 0 to 3 write sets
-            check_list(self, <list> PyTuple_GET_ITEM(arguments, 0))
-    if PyTuple_CheckExact(arguments):
-        result = PyObject_Call(function, arguments, NULL)
-    else:
-        made = (<object> function)(*(<object> arguments))
-        result = <PyObject*> made
-        Py_INCREF(result)
+        return load_reduce_slowly(self)
+    if function == <PyObject*> set_type or function == <PyObject*> frozenset_type:
+        if PyTuple_GET_SIZE(arguments) == 1 and PyList_CheckExact(PyTuple_GET_ITEM(arguments, 0)):
+            check_list(self, <list> PyTuple_GET_ITEM(arguments, 0))  # as protocols 0 to 3 write sets
+    leave(self)
+    result = PyObject_Call(function, arguments, NULL)
     come_back(self)
     drop(self)
     replace_top(self, result)
+    return 0
+
+
+cdef int load_reduce_slowly(Unpickler self) except -1:
+    function, arguments = <object> peek(self, 2), <object> peek(self, 1)
+    leave(self)
+    check_call(function, arguments)
+    if (function is set or function is frozenset) and len(arguments) == 1 and type(arguments[0]) is list:
+        check_list(self, arguments[0])
+    result = function(*arguments)
+    come_back(self)
+    Py_INCREF(<PyObject*> result)
+    drop(self)
+    replace_top(self, <PyObject*> result)
     return 0
 
 
@@ -2358,26 +2466,26 @@ cdef int put_items(Unpickler self, Plan* plan, PyObject* instance, PyObject** it
     cdef unsigned int version = plan.version
     cdef Py_ssize_t i = 0
     cdef int done = 0
-    while i < count:
+    while i < count and is_valid(plan, version, instance):
         if is_known(plan, done, items[i]) and not plan.slots[done]:
             PyObject_GenericSetAttr(instance, plan.names[done], items[i + 1])
         else:
             put_attribute(plan, instance, items[i], items[i + 1], done)
         i += 2
         done += 1
-        if not is_valid(plan, version, instance):  # what was there before may have run code as it went
-            rest = {}
-            while i < count:
-                rest[<object> items[i]] = <object> items[i + 1]
-                i += 2
-            leave(self)
-            set_attributes(<object> instance, rest)
-            come_back(self)
+    if i < count:
+        rest = {<object> items[at]: <object> items[at + 1] for at in range(i, count, 2)}
+        leave(self)
+        set_attributes(<object> instance, rest)
+        come_back(self)
     return 0
 
 
 cdef inline bint is_valid(Plan* plan, unsigned int version, PyObject* instance) noexcept:
-    """Whether a plan is still that of an instance's class, and the class as it was."""
+    """Whether a plan is still that of an instance's class, and the class as it was.
+
+    An attribute that is replaced may run code as it goes.
+    """
     return plan.type == Py_TYPE(instance) and plan.version == version and pstore_version(plan.type) == version
 
 
@@ -2389,20 +2497,18 @@ cdef int put_attributes(Unpickler self, Plan* plan, PyObject* instance, PyObject
     cdef int done = 0
     cdef PyObject* name
     cdef PyObject* value
-    while PyDict_Next(state, &at, &name, &value):
+    while is_valid(plan, version, instance) and PyDict_Next(state, &at, &name, &value):
         if is_known(plan, done, name) and not plan.slots[done]:
             PyObject_GenericSetAttr(instance, plan.names[done], value)
         else:
             put_attribute(plan, instance, name, value, done)
         done += 1
-        # What was there before may have run code as it went.
         if PyDict_GET_SIZE(state) != size:
             raise RuntimeError("dictionary changed size during iteration")
-        if not is_valid(plan, version, instance):
-            leave(self)
-            set_attributes(<object> instance, dict(islice((<dict> state).items(), done, None)))
-            come_back(self)
-            break
+    if done < size:
+        leave(self)
+        set_attributes(<object> instance, dict(islice((<dict> state).items(), done, None)))
+        come_back(self)
     return done
 
 
@@ -2410,6 +2516,7 @@ cdef int put_attribute(Plan* plan, PyObject* instance, PyObject* name, PyObject*
     cdef PyObject* found = NULL
     cdef bint plain = PyUnicode_CheckExact(name)
     Py_INCREF(name)
+    Py_INCREF(value)
     if plain:
         PyUnicode_InternInPlace(&name)
         found = _PyType_Lookup(Py_TYPE(instance), name)
@@ -2424,6 +2531,7 @@ cdef int put_attribute(Plan* plan, PyObject* instance, PyObject* name, PyObject*
             put_in_dict(instance, name, value)
     finally:
         Py_DECREF(name)
+        Py_DECREF(value)
     return 0
 
 
@@ -2550,7 +2658,7 @@ cdef int noload_build(Unpickler self) except -1:
 
 
 cdef int noload_persid(Unpickler self) except -1:
-    pid = id_of_line(take_line_bytes(self))
+    pid = take_id_line(self)
     if self.found_names is not None:
         return push_new(self, opaque)
     push_new(self, <PyObject*> pid)
