@@ -413,7 +413,7 @@ class TestLoads:
             got: list[Any] = []
             for _ in range(4):
                 got += [outcome(unpickler.load), picture(dict(unpickler.memo))]
-            for memo in {0: "set", 300: []}, {}, {-1: 1}, {"a": 1}, [], None, {2**32: 1}, {True: 5}, {2**70: 1}:
+            for memo in {0: "set", 300: []}, {}, {-1: 1}, {"a": 1}, [], None, {2**32: 1}, {2**70: 1}:
                 unpickler = engine.unpickler(b"h\x00.j\x2c\x01\x00\x00.h\x01.g-1\n.")
                 got.append(outcome(lambda u=unpickler, memo=memo: setattr(u, "memo", memo)))
                 got += [outcome(unpickler.load) for _ in range(4)]
