@@ -28,7 +28,7 @@ def left_by(engine: Engine) -> dict[str, dict[str, list[float]]]:
     """What each case leaves, found out once for an engine."""
     if engine.id not in _told:
         # The reference engine allocates nothing by itself, and takes ten times as long.
-        rounds = "2" if engine.id == "python" else "15"
+        rounds = "1" if engine.id == "python" else "15"
         done = run("-m", "tests.pickle.leak_cases", engine.module_name, rounds, timeout=110, **ENVIRONMENT)
         _told[engine.id] = json.loads(done.stdout)
     return _told[engine.id]
