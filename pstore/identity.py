@@ -1,13 +1,15 @@
 """The identity map: in one session a key is one object.
 
-Both directions are plain dicts, which the pickle engine is handed as they are: `keys` is what its `persistent_ids`
-asks, `objects` what its `persistent_objects` asks. The map holds its objects; an id is so never reused while it is in.
+Both directions are tables that the pickle engine is handed as they are, and asks without a call of Python code: `keys` is
+its `persistent_ids`, `objects` its `persistent_objects`. The map holds its objects; an id is so never reused while it is in.
 """
 
 from __future__ import annotations
 
 import weakref
 from typing import Final
+
+from pstore.pickle import IdentityTable
 
 
 def is_elsewhere(obj: object, here: IdentityMap) -> bool:
@@ -25,7 +27,7 @@ class IdentityMap:
 
     def __init__(self) -> None:
         self.objects: dict[int, object] = {}
-        self.keys: dict[int, int] = {}
+        self.keys = IdentityTable()
         _open.add(self)
 
     def close(self) -> None:

@@ -60,7 +60,8 @@ def run(*command: str | Path, cwd: Path, fails: bool = False, **changes: str | N
         fails: Whether it is to fail.
         changes: Variables of its environment to set, or with None to leave out.
     """
-    changes = {"PYTHONPATH": None, "PYTHONHOME": None, "PSTORE_ENGINE": None} | changes
+    # What an environment may tell Python, pstore and pip, and isn't meant for what is tested here.
+    changes = dict.fromkeys(["PYTHONPATH", "PYTHONHOME", "PSTORE_ENGINE", "PIP_QUIET"]) | changes
     environment = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
     done = subprocess.run(
         [str(part) for part in command],

@@ -18,9 +18,11 @@ def _explain(error: ImportError) -> str:
         why = f"its extension modules are built for another Python: {', '.join(built)}; not *{EXTENSION_SUFFIXES[0]}"
     else:
         why = "its extension modules are there, but can't be used; they may be of another version of pstore"
+    # pip would keep what is installed, or take the wheel that it has made when there was no compiler.
     return (
-        f"the native engine can't be imported: {why} ({error}). Install pstore again where there is a C compiler; with"
-        " PSTORE_REQUIRE_NATIVE=1 in the environment this fails, and tells what went wrong, instead of doing without"
+        f"the native engine can't be imported: {why} ({error}). Install pstore again where there is a C compiler (pip needs"
+        " --force-reinstall --no-cache-dir); with PSTORE_REQUIRE_NATIVE=1 in the environment that fails, and tells what went"
+        " wrong, instead of doing without"
     )
 
 

@@ -21,6 +21,7 @@ written and looks at its container anew after each. So nothing is borrowed while
 """
 
 from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -60,8 +61,12 @@ __all__ = ["IdentityTable", "Pickler", "dump", "dumps"]
 
 cdef extern from *:
     """
-    /* The value of an int that fits into 64 bits. */
-    static inline int pstore_int64(PyObject *number, long long *value)
+    #ifdef __linux__
+    #include <sys/mman.h>
+    #endif
+
+    /* The value of an int of one digit. */
+    static inline int pstore_digit(PyObject *number, long long *value)
     {
     #if PY_VERSION_HEX >= 0x030C0000
         if (PyUnstable_Long_IsCompact((PyLongObject *)number)) {
@@ -75,6 +80,14 @@ cdef extern from *:
             return 1;
         }
     #endif
+        return 0;
+    }
+
+    /* The value of an int that fits into 64 bits. */
+    static inline int pstore_int64(PyObject *number, long long *value)
+    {
+        if (pstore_digit(number, value))
+            return 1;
         int overflow;
         *value = PyLong_AsLongLongAndOverflow(number, &overflow);
         return !overflow;
@@ -92,6 +105,31 @@ cdef extern from *:
     static inline char *pstore_put8(char *out, unsigned long long value)
     {
         return pstore_put4(pstore_put4(out, value), value >> 32);
+    }
+
+    /* The text of a compact ASCII str. */
+    static inline const char *pstore_ascii(PyObject *text) { return (const char *)((PyASCIIObject *)text + 1); }
+
+    /* Copies data that is most often short. */
+    static inline void pstore_copy(char *out, const char *data, Py_ssize_t size)
+    {
+        if (size > 32)
+            memcpy(out, data, size);
+        else if (size >= 16) {
+            memcpy(out, data, 16);
+            memcpy(out + size - 16, data + size - 16, 16);
+        }
+        else if (size >= 8) {
+            memcpy(out, data, 8);
+            memcpy(out + size - 8, data + size - 8, 8);
+        }
+        else if (size >= 4) {
+            memcpy(out, data, 4);
+            memcpy(out + size - 4, data + size - 4, 4);
+        }
+        else
+            for (Py_ssize_t i = 0; i < size; i++)
+                out[i] = data[i];
     }
 
     /* The opcode BINFLOAT's argument: IEEE 754, highest byte first. */
@@ -224,14 +262,52 @@ cdef extern from *:
 
     static inline void pstore_set_doc(PyTypeObject *type, const char *doc) { type->tp_doc = doc; }
 
+    /* Zeroed memory, to be freed by free(). A large table is visited all over, so that most of what it costs are the page
+       faults, unless its pages are large ones. */
+    static void *pstore_zeroed(size_t size)
+    {
+    #ifdef MADV_HUGEPAGE
+        enum { LARGE_PAGE = 2 * 1024 * 1024 };
+        if (size >= LARGE_PAGE) {
+            void *memory;
+            if (posix_memalign(&memory, LARGE_PAGE, size))
+                return NULL;
+            madvise(memory, size, MADV_HUGEPAGE);
+            return memset(memory, 0, size);
+        }
+    #endif
+        return calloc(1, size);
+    }
+
+    #ifdef __GNUC__
+    #define pstore_prefetch(address) __builtin_prefetch(address)
+    #else
+    #define pstore_prefetch(address) ((void)(address))
+    #endif
+
     /* For "try": the exception that a function of the interpreter has set. */
     static inline int pstore_failed(void) { return -1; }
 
+    /* Of a list that nobody else knows: its room is kept when it is emptied, and used again. */
     static inline void pstore_set_list_size(PyObject *list, Py_ssize_t size) { Py_SET_SIZE((PyVarObject *)list, size); }
+
+    static inline int pstore_append(PyObject *list, PyObject *item)
+    {
+        Py_ssize_t size = Py_SIZE(list);
+        if (size >= ((PyListObject *)list)->allocated)
+            return PyList_Append(list, item);
+        Py_INCREF(item);
+        PyList_SET_ITEM(list, size, item);
+        Py_SET_SIZE((PyVarObject *)list, size + 1);
+        return 0;
+    }
     """
+    bint pstore_digit(PyObject*, long long*) noexcept
     bint pstore_int64(PyObject*, long long*) noexcept
     char* pstore_put4(char*, unsigned long long) noexcept
     char* pstore_put8(char*, unsigned long long) noexcept
+    const char* pstore_ascii(PyObject*) noexcept
+    void pstore_copy(char*, const char*, Py_ssize_t) noexcept
     void pstore_put_double(char*, double) noexcept
     int pstore_put_long(char*, long long) noexcept
     Py_ssize_t pstore_utf8_size(PyObject*) noexcept
@@ -247,8 +323,11 @@ cdef extern from *:
     bint pstore_same_text(PyObject*, PyObject*) noexcept
     PyObject* pstore_dict(PyObject*) noexcept
     void pstore_set_doc(PyTypeObject*, const char*) noexcept
+    void* pstore_zeroed(size_t) noexcept
+    void pstore_prefetch(void*) noexcept
     int pstore_failed() except -1
     void pstore_set_list_size(PyObject*, Py_ssize_t) noexcept
+    int pstore_append(PyObject*, PyObject*) except -1
 
 cdef extern from "Python.h":
     PyTypeObject* Py_TYPE(PyObject*)
@@ -394,7 +473,8 @@ cdef enum:
     IDS_IN_IDS = 1000
 
 cdef enum:
-    SMALL = 128 * 1024  # an output buffer or memo of more bytes than this isn't kept for the next stream
+    SMALL = 256 * 1024  # an output buffer or memo of more bytes than this isn't kept for the next stream
+    SLACK = 64             # in a frame that isn't full there is always room for so many bytes
     LONG_TEXT = 16 * 1024  # a str of fewer characters can't reach FRAME_TARGET bytes
 
 # What a `save_x` has done with an object: written all of it, or written what comes before its parts and pushed a frame.
@@ -455,14 +535,16 @@ cdef struct Frame:
     PyObject* source    # what the parts come from, where that isn't the object
     PyObject* filling   # of a call: (state, items, pairs, setter) or NULL
 
-cdef struct Entry:
-    PyObject* key       # borrowed from `kept`
-    Py_ssize_t index
+# A slot of the tables of the memo. Small, as a large dump visits far more slots than a processor's cache holds.
+cdef struct Slot:
+    uint32_t tag        # part of the address, or of the hash: what differs in it isn't the one that is looked for
+    uint32_t place      # ... in `kept`, counted from 1; 0 where the slot is free
 
-cdef struct Text:
-    PyObject* key       # borrowed from `kept`
-    Py_hash_t hash
-    Py_ssize_t index
+
+cdef inline size_t hash_of(size_t address) noexcept:
+    """Spread addresses over a table, so that objects which were allocated together stay close to each other."""
+    return address >> 4 ^ address >> 8
+
 
 # ------------------------------------------------------------------------------------------------- what types are known
 
@@ -610,6 +692,8 @@ cdef bint EMPTY_STATE = _Probe().__reduce_ex__(2)[2] is not None
 cdef bint OLD_NESTING = version_info < (3, 13)  # see `_pickler._OLD_NESTING`
 
 cdef object _newobj = copyreg.__newobj__
+cdef dict registry = copyreg.__dict__
+cdef dict codes = _CODES
 cdef object _slotnames = copyreg._slotnames
 cdef object MISSING = object()
 
@@ -641,6 +725,8 @@ cdef class IdentityTable:
 
     cdef Identity* slots
     cdef Py_ssize_t mask
+    cdef byte* hints        # eight bits a slot, set where a key hashes to: small enough to stay in a processor's cache,
+                            # they spare nearly all objects without an id the look at the slots
     cdef Py_ssize_t filled  # slots that aren't free
     cdef Py_ssize_t used    # ... of these, those that aren't deleted
     cdef list ids           # where the cyclic garbage collector sees them
@@ -649,6 +735,7 @@ cdef class IdentityTable:
 
     def __cinit__(self, *args, **keywords):
         self.slots = NULL
+        self.hints = NULL
         self.ids = []
         self.vacant = []
         self.reset(8)
@@ -658,24 +745,30 @@ cdef class IdentityTable:
 
     def __dealloc__(self):
         free(self.slots)
+        free(self.hints)
 
     cdef int reset(self, Py_ssize_t size) except -1:
         """Begin anew with this number of slots, a power of two."""
         cdef Identity* slots = <Identity*> malloc(size * sizeof(Identity))
+        cdef byte* hints = <byte*> calloc(size, 1)
         cdef Py_ssize_t i
-        if slots == NULL:
+        if slots == NULL or hints == NULL:
+            free(slots)
+            free(hints)
             raise MemoryError
         for i in range(size):
             slots[i].at = FREE
         free(self.slots)
+        free(self.hints)
         self.slots = slots
+        self.hints = hints
         self.mask = size - 1
         self.filled = self.used = 0
         return 0
 
     cdef inline Identity* find(self, size_t key) noexcept:
         """Return the slot of a key, or the free one where its search ends."""
-        cdef size_t i = (key >> 4) & self.mask
+        cdef size_t i = hash_of(key) & self.mask
         cdef size_t step = 1
         cdef Identity* slot = &self.slots[i]
         while slot.at != FREE and (slot.key != key or slot.at == DELETED):
@@ -687,7 +780,8 @@ cdef class IdentityTable:
     cdef inline PyObject* get_c(self, void* obj) noexcept:
         """Return the id of an object, borrowed, or NULL."""
         cdef Identity* slot
-        if not self.used:
+        cdef size_t hash = hash_of(<size_t> obj)
+        if not self.hints[hash >> 3 & self.mask] >> (hash & 7) & 1:
             return NULL
         slot = self.find(<size_t> obj)
         return NULL if slot.at < 0 else PyList_GET_ITEM(<PyObject*> self.ids, slot.at)
@@ -706,11 +800,18 @@ cdef class IdentityTable:
             raise
         for i in range(count):
             if old[i].at >= 0:
-                slot = self.find(old[i].key)
-                slot[0] = old[i]
-                self.filled += 1
-        self.used = self.filled
+                self.fill(self.find(old[i].key), old[i].key, old[i].at)
         free(old)
+        return 0
+
+    cdef int fill(self, Identity* slot, size_t key, Py_ssize_t at) noexcept:
+        """Enter a key into a free slot."""
+        cdef size_t hash = hash_of(key)
+        self.hints[hash >> 3 & self.mask] |= 1 << (hash & 7)
+        slot.key = key
+        slot.at = at
+        self.filled += 1
+        self.used += 1
         return 0
 
     cdef size_t address(self, key) except? 0:
@@ -771,10 +872,7 @@ cdef class IdentityTable:
         else:
             at = len(self.ids)
             self.ids.append(value)
-        slot.key = address
-        slot.at = at
-        self.filled += 1
-        self.used += 1
+        self.fill(slot, address, at)
 
     def __delitem__(self, key):
         cdef Identity* slot = self.slot_of(key)
@@ -794,12 +892,24 @@ cdef class IdentityTable:
         self.ids.clear()
 
     def pop(self, key, *default):
-        """Take an object out, and return its persistent id."""
-        return MutableMapping.pop(self, key, *default)
+        """Take an object out, and return its persistent id; the default where it isn't there."""
+        try:
+            value = self[key]
+        except KeyError:
+            if not default:
+                raise
+            (value,) = default
+        else:
+            del self[key]
+        return value
 
     def setdefault(self, key, default=None):
         """Return the persistent id for this ``id(obj)``; where there is none, enter the default."""
-        return MutableMapping.setdefault(self, key, default)
+        try:
+            return self[key]
+        except KeyError:
+            self[key] = default
+        return default
 
     def update(self, items=(), **keywords):
         """Enter the items of a mapping, or pairs."""
@@ -852,14 +962,14 @@ cdef class Pickler:
     cdef object file_write
     cdef object buffer_callback
 
-    # The memo. `kept` has the objects in the order in which they came in, and is what the cyclic garbage collector sees.
+    # The memo. `kept` has the objects, each at the place that is its index, and is what the cyclic garbage collector sees.
     # The tables are emptied backwards along it, so that no search is ever broken off by a slot that was freed.
     cdef list kept
-    cdef Py_ssize_t memoized_  # how many there are: the next index
-    cdef Entry* memo_
-    cdef size_t memo_mask
-    cdef Py_ssize_t memo_used
-    cdef Text* texts    # canonical: strings by value, which then aren't in the other table
+    cdef list given     # the indices of the first objects, where the user has set the memo; else None
+    cdef Slot* objects  # by identity
+    cdef size_t objects_mask
+    cdef Py_ssize_t objects_used
+    cdef Slot* texts    # canonical: strings by value, which then aren't in the other table
     cdef size_t texts_mask
     cdef Py_ssize_t texts_used
 
@@ -875,6 +985,7 @@ cdef class Pickler:
     cdef bint to_file
 
     # What is looked up when a dump begins.
+    cdef bint hooked        # there may be some
     cdef object ask_all     # the three hooks, or None
     cdef object ask_inst
     cdef object ask_global
@@ -928,15 +1039,14 @@ cdef class Pickler:
         self.buffer_callback = buffer_callback
         if self.kept is None:
             self.kept = []
-        else:
-            forget(self, 0)
+        forget(self, 0)
         self.canonical = canonical
         self.override = MISSING
         self.limit = FRAME_TARGET
         self.ready = True
 
     def __dealloc__(self):
-        free(self.memo_)
+        free(self.objects)
         free(self.texts)
         free(self.frames)
         Py_XDECREF(self.buffer)
@@ -982,15 +1092,16 @@ cdef class Pickler:
     @property
     def memo(self):
         """What was written: ``{id(obj): (index, obj)}``, a copy. May be set, but not while the pickler is writing."""
-        return {id(obj): (index_of(self, <PyObject*> obj), obj) for obj in self.kept}
+        return {id(obj): (index_of(self, place), obj) for place, obj in enumerate(self.kept)}
 
     @memo.setter
     def memo(self, value):
         check_idle(self)
         entries = memo_entries(value)
         forget(self, 0)
-        for index, obj in entries:
-            enter(self, <PyObject*> obj, index)
+        for _, obj in entries:
+            enter(self, <PyObject*> obj)
+        self.given = [index for index, _ in entries]
 
     def memoized(self):
         """Return the objects in the memo, in the order of their indices."""
@@ -1046,23 +1157,17 @@ cdef object hook(Pickler self, PyObject* name):
 cdef int find_hooks(Pickler self) except -1:
     cdef PyObject* attributes = pstore_dict(<PyObject*> self)
     ids = self.persistent_ids
-    if Py_TYPE(<PyObject*> self) == _pickler_type and (attributes == NULL or not PyDict_GET_SIZE(attributes)):
-        self.ask_all = self.ask_inst = self.ask_global = None
-        self.override = MISSING
-        self.table = copyreg.dispatch_table
-    else:
+    self.hooked = Py_TYPE(<PyObject*> self) != _pickler_type or (attributes != NULL and PyDict_GET_SIZE(attributes) != 0)
+    self.table = registry.get("dispatch_table")
+    if self.hooked:
         self.ask_inst = hook(self, _inst_persistent_id)
         self.ask_global = hook(self, _global_persistent_id)
         self.override = getattr(self, "reducer_override", MISSING)
-        self.table = getattr(self, "dispatch_table", MISSING)
-        if self.table is MISSING:
-            self.table = copyreg.dispatch_table
+        self.table = getattr(self, "dispatch_table", self.table)
         self.ask_all = hook(self, _persistent_id)
     if type(ids) is IdentityTable:
         self.identities = <IdentityTable> ids
-        self.other_ids = None
     else:
-        self.identities = None
         self.other_ids = ids
     self.pure = self.ask_all is None and self.other_ids is None
     return 0
@@ -1075,7 +1180,6 @@ cdef object dump_stream(Pickler self, object obj, bint to_file):
     self.framing = False
     self.size = 0
     try:
-        reserve(self, 64)
         open_frame(self)
         if self.proto >= 2:
             put2(self, PROTO, self.proto)
@@ -1092,9 +1196,12 @@ cdef object dump_stream(Pickler self, object obj, bint to_file):
         forget(self, known)  # what was begun in a stream that doesn't end can't be referred to
         raise
     finally:
-        # Bound methods are references to ourselves.
-        self.ask_all = self.ask_inst = self.ask_global = self.table = self.other_ids = self.identities = None
-        self.override = MISSING
+        if self.hooked:
+            self.ask_all = self.ask_inst = self.ask_global = None  # bound methods: references to ourselves
+            self.override = MISSING
+        self.identities = None
+        self.other_ids = None
+        self.table = None
         self.busy = False
         if self.capacity > SMALL:
             Py_XDECREF(self.buffer)
@@ -1107,10 +1214,10 @@ cdef object dump_stream(Pickler self, object obj, bint to_file):
 
 cdef int grow(Pickler self, Py_ssize_t more) except -1:
     cdef Py_ssize_t wanted = self.size + more
-    if wanted < 1024 * 1024:
-        wanted = wanted * 2 if wanted > 512 else 1024
+    if self.buffer == NULL:
+        wanted += 1024
     else:
-        wanted += wanted >> 2
+        wanted += wanted if wanted < 1024 * 1024 else wanted >> 1
     if self.size + more < 0 or wanted < 0:
         raise MemoryError
     if self.buffer == NULL:
@@ -1161,7 +1268,7 @@ cdef inline int put5(Pickler self, int code, unsigned long long argument) except
 
 cdef inline int put(Pickler self, const char* data, Py_ssize_t size) except -1:
     reserve(self, size)
-    memcpy(self.out + self.size, data, size)
+    pstore_copy(self.out + self.size, data, size)
     self.size += size
     return 0
 
@@ -1171,8 +1278,8 @@ cdef int put_bytes(Pickler self, bytes data) except -1:
 
 
 cdef int open_frame(Pickler self) except -1:
+    reserve(self, FRAME_HEADER + self.limit + SLACK)
     if self.framing:
-        reserve(self, FRAME_HEADER)
         self.size += FRAME_HEADER
     self.frame_at = self.size
     self.flush_at = self.size + self.limit
@@ -1260,102 +1367,110 @@ cdef int put_large(
 # ----------------------------------------------------------------------------------------------------------------- memo
 
 
-cdef inline Entry* find(Pickler self, PyObject* obj) noexcept:
-    """Return the entry of an object, or the free one where its search ends. There must be a table."""
-    cdef size_t i = (<size_t> obj >> 4) & self.memo_mask
+cdef inline Slot* find(Pickler self, PyObject* obj) noexcept:
+    """Return the slot of an object, or the free one where its search ends. There must be a table."""
+    cdef uint32_t tag = <uint32_t> (<size_t> obj >> 4)
+    cdef size_t i = hash_of(<size_t> obj) & self.objects_mask
     cdef size_t step = 1
-    cdef Entry* entry = &self.memo_[i]
-    while entry.key != NULL and entry.key != obj:
-        i = (i + step) & self.memo_mask
+    cdef Slot* slot = &self.objects[i]
+    while slot.place and (slot.tag != tag or PyList_GET_ITEM(<PyObject*> self.kept, slot.place - 1) != obj):
+        i = (i + step) & self.objects_mask
         step += 1
-        entry = &self.memo_[i]
-    return entry
+        slot = &self.objects[i]
+    return slot
+
+
+cdef inline Slot* find_text(Pickler self, PyObject* text) noexcept:
+    """Return the slot of an equal string, or the free one where its search ends. There must be a table."""
+    cdef size_t hash = <size_t> PyObject_Hash(text)
+    cdef size_t i = hash & self.texts_mask
+    cdef size_t step = 1
+    cdef PyObject* found
+    cdef Slot* slot = &self.texts[i]
+    while slot.place:
+        if slot.tag == <uint32_t> hash:
+            found = PyList_GET_ITEM(<PyObject*> self.kept, slot.place - 1)
+            if found == text or pstore_same_text(found, text):
+                return slot
+        i = (i + step) & self.texts_mask
+        step += 1
+        slot = &self.texts[i]
+    return slot
+
+
+cdef inline void occupy(Pickler self, Slot* slot, PyObject* obj) noexcept:
+    """Give a free slot to an object which is about to be kept."""
+    slot.tag = <uint32_t> (<size_t> obj >> 4)
+    slot.place = <uint32_t> PyList_GET_SIZE(<PyObject*> self.kept) + 1
+    self.objects_used += 1
+
+
+cdef inline void occupy_text(Pickler self, Slot* slot, PyObject* text) noexcept:
+    slot.tag = <uint32_t> <size_t> PyObject_Hash(text)
+    slot.place = <uint32_t> PyList_GET_SIZE(<PyObject*> self.kept) + 1
+    self.texts_used += 1
+
+
+cdef inline bint is_text(Pickler self, PyObject* obj) noexcept:
+    """Tell whether an object is kept by its value."""
+    return self.canonical and Py_TYPE(obj) == &PyUnicode_Type
+
+
+cdef inline void prefetch(Pickler self, PyObject* obj) noexcept:
+    """Have the processor fetch an object, and the slot where the memo would have it, that will be asked for soon."""
+    pstore_prefetch(obj)
+    if self.objects != NULL:
+        pstore_prefetch(&self.objects[hash_of(<size_t> obj) & self.objects_mask])
 
 
 cdef inline Py_ssize_t recall(Pickler self, PyObject* obj) noexcept:
-    """Return the index of an object in the memo, or -1."""
-    cdef Entry* entry
-    if not self.memo_used:
-        return -1
-    entry = find(self, obj)
-    return -1 if entry.key == NULL else entry.index
+    """Return the place of an object in the memo, or -1."""
+    return <Py_ssize_t> find(self, obj).place - 1 if self.objects_used else -1
 
 
-cdef Text* find_text(Pickler self, PyObject* text, Py_hash_t hash) noexcept:
-    """Return the entry of an equal string, or the free one where its search ends. There must be a table."""
-    cdef size_t i = <size_t> hash & self.texts_mask
-    cdef size_t step = 1
-    cdef Text* entry = &self.texts[i]
-    while entry.key != NULL and (
-        entry.hash != hash or (entry.key != text and not pstore_same_text(entry.key, text))
-    ):
-        i = (i + step) & self.texts_mask
-        step += 1
-        entry = &self.texts[i]
-    return entry
-
-
-cdef int grow_memo(Pickler self) except -1:
-    cdef Entry* old = self.memo_
-    cdef Entry* entry
-    cdef Entry* found
-    cdef size_t old_mask = self.memo_mask
-    cdef size_t size = 64 if old == NULL else (old_mask + 1) * (4 if old_mask < 65536 else 2)
-    cdef size_t new_mask = size - 1
-    cdef Entry* new = <Entry*> calloc(size, sizeof(Entry))
-    cdef Py_ssize_t i
-    if new == NULL:
+cdef Slot* larger(Slot* old, size_t* mask) except NULL:
+    """Return a new table in place of one that is to be freed, and set its mask."""
+    cdef size_t size = 64 if old == NULL else (mask[0] + 1) * (4 if mask[0] < 65536 else 2)
+    cdef Slot* new = <Slot*> pstore_zeroed(size * sizeof(Slot))
+    if new == NULL or size > 0xFFFFFFFF:
+        free(new)
         raise MemoryError
-    if old != NULL:
-        for i in range(PyList_GET_SIZE(<PyObject*> self.kept)):
-            found = find(self, PyList_GET_ITEM(<PyObject*> self.kept, i))
-            if found.key != NULL:
-                self.memo_ = new
-                self.memo_mask = new_mask
-                entry = find(self, found.key)
-                entry[0] = found[0]
-                self.memo_ = old
-                self.memo_mask = old_mask
-    self.memo_ = new
-    self.memo_mask = new_mask
     free(old)
+    mask[0] = size - 1
+    return new
+
+
+cdef int grow_objects(Pickler self) except -1:
+    cdef PyObject* obj
+    cdef Slot* slot
+    cdef Py_ssize_t i
+    self.objects = larger(self.objects, &self.objects_mask)
+    for i in range(PyList_GET_SIZE(<PyObject*> self.kept)):
+        obj = PyList_GET_ITEM(<PyObject*> self.kept, i)
+        if not is_text(self, obj):
+            slot = find(self, obj)
+            slot.tag = <uint32_t> (<size_t> obj >> 4)
+            slot.place = <uint32_t> i + 1
     return 0
 
 
 cdef int grow_texts(Pickler self) except -1:
-    cdef Text* old = self.texts
-    cdef Text* entry
-    cdef Text* found
     cdef PyObject* text
-    cdef size_t old_mask = self.texts_mask
-    cdef size_t size = 64 if old == NULL else (old_mask + 1) * (4 if old_mask < 65536 else 2)
-    cdef size_t new_mask = size - 1
-    cdef Text* new = <Text*> calloc(size, sizeof(Text))
+    cdef Slot* slot
     cdef Py_ssize_t i
-    if new == NULL:
-        raise MemoryError
-    if old != NULL:
-        for i in range(PyList_GET_SIZE(<PyObject*> self.kept)):
-            text = PyList_GET_ITEM(<PyObject*> self.kept, i)
-            if Py_TYPE(text) != &PyUnicode_Type:
-                continue
-            found = find_text(self, text, PyObject_Hash(text))
-            if found.key == text:
-                self.texts = new
-                self.texts_mask = new_mask
-                entry = find_text(self, text, found.hash)
-                entry[0] = found[0]
-                self.texts = old
-                self.texts_mask = old_mask
-    self.texts = new
-    self.texts_mask = new_mask
-    free(old)
+    self.texts = larger(self.texts, &self.texts_mask)
+    for i in range(PyList_GET_SIZE(<PyObject*> self.kept)):
+        text = PyList_GET_ITEM(<PyObject*> self.kept, i)
+        if is_text(self, text):
+            slot = find_text(self, text)
+            slot.tag = <uint32_t> <size_t> PyObject_Hash(text)
+            slot.place = <uint32_t> i + 1
     return 0
 
 
-cdef inline int room_in_memo(Pickler self) except -1:
-    if <size_t> self.memo_used * 2 >= self.memo_mask:
-        grow_memo(self)
+cdef inline int room_for_object(Pickler self) except -1:
+    if <size_t> self.objects_used * 2 >= self.objects_mask:
+        grow_objects(self)
     return 0
 
 
@@ -1365,86 +1480,67 @@ cdef inline int room_for_text(Pickler self) except -1:
     return 0
 
 
-cdef int enter(Pickler self, PyObject* obj, Py_ssize_t index) except -1:
-    """Enter an object into the memo."""
-    cdef Entry* entry
-    cdef Text* text
-    if self.canonical and Py_TYPE(obj) == &PyUnicode_Type:
+cdef inline int enter(Pickler self, PyObject* obj) except -1:
+    """Put an object into the memo; what is in it already gets a new place."""
+    cdef Slot* slot
+    if is_text(self, obj):
         room_for_text(self)
-        text = find_text(self, obj, PyObject_Hash(obj))
-        if text.key == NULL:
-            text.key = obj
-            text.hash = PyObject_Hash(obj)
-            self.texts_used += 1
-            self.memoized_ += 1
-        text.index = index
+        slot = find_text(self, obj)
+        self.texts_used -= slot.place != 0
+        occupy_text(self, slot, obj)
     else:
-        room_in_memo(self)
-        entry = find(self, obj)
-        if entry.key == NULL:
-            entry.key = obj
-            self.memo_used += 1
-            self.memoized_ += 1
-        entry.index = index
-    self.kept.append(<object> obj)
-    return 0
-
-
-cdef object index_of(Pickler self, PyObject* obj):
-    if self.canonical and Py_TYPE(obj) == &PyUnicode_Type:
-        return find_text(self, obj, PyObject_Hash(obj)).index
-    return recall(self, obj)
+        room_for_object(self)
+        slot = find(self, obj)
+        self.objects_used -= slot.place != 0
+        occupy(self, slot, obj)
+    return pstore_append(<PyObject*> self.kept, obj)
 
 
 cdef int forget(Pickler self, Py_ssize_t known) except -1:
     """Leave no more than so many objects in the memo."""
     cdef PyObject* kept = <PyObject*> self.kept
     cdef PyObject* obj
-    cdef Entry* entry
-    cdef Text* text
+    cdef Slot* slot
     cdef Py_ssize_t last
-    cdef bint huge = PyList_GET_SIZE(kept) * sizeof(Entry) > SMALL and not known
+    cdef bint huge = PyList_GET_SIZE(kept) * sizeof(Slot) > SMALL
     while PyList_GET_SIZE(kept) > known:
         last = PyList_GET_SIZE(kept) - 1
         obj = PyList_GET_ITEM(kept, last)
-        if self.canonical and Py_TYPE(obj) == &PyUnicode_Type:
-            text = find_text(self, obj, PyObject_Hash(obj))
-            if text.key == obj:
-                text.key = NULL
+        if is_text(self, obj):
+            slot = find_text(self, obj)
+            if slot.place == <uint32_t> last + 1:
+                slot.place = 0
                 self.texts_used -= 1
-                self.memoized_ -= 1
-        elif self.memo_used:
-            entry = find(self, obj)
-            if entry.key != NULL:
-                entry.key = NULL
-                self.memo_used -= 1
-                self.memoized_ -= 1
+        elif self.objects_used:
+            slot = find(self, obj)
+            if slot.place == <uint32_t> last + 1:
+                slot.place = 0
+                self.objects_used -= 1
         pstore_set_list_size(kept, last)
         Py_DECREF(obj)  # may run anybody's code, which finds all in order
-    if huge and not self.memoized_:
-        free(self.memo_)
-        free(self.texts)
-        self.memo_ = NULL
-        self.texts = NULL
-        self.memo_mask = self.texts_mask = 0
-        self.kept = []
+    if not PyList_GET_SIZE(kept):
+        self.given = None
+        if huge:
+            free(self.objects)
+            free(self.texts)
+            self.objects = self.texts = NULL
+            self.objects_mask = self.texts_mask = 0
+            self.kept = []
     return 0
 
 
+cdef inline Py_ssize_t index_of(Pickler self, Py_ssize_t place) except -1:
+    """Return the index that a stream has for what is at a place of the memo."""
+    if self.given is not None and place < PyList_GET_SIZE(<PyObject*> self.given):
+        return self.given[place]
+    return place
+
+
 cdef inline int memoize(Pickler self, PyObject* obj) except -1:
-    cdef Entry* entry
-    cdef Py_ssize_t index = self.memoized_
     if self.fast:
         return 0
-    room_in_memo(self)
-    entry = find(self, obj)
-    if entry.key == NULL:
-        entry.key = obj
-        self.memo_used += 1
-        self.memoized_ += 1
-    entry.index = index
-    self.kept.append(<object> obj)
-    return put_memoize(self, index)
+    put_memoize(self, PyList_GET_SIZE(<PyObject*> self.kept))
+    return enter(self, obj)
 
 
 cdef inline int put_memoize(Pickler self, Py_ssize_t index) except -1:
@@ -1458,7 +1554,9 @@ cdef inline int put_memoize(Pickler self, Py_ssize_t index) except -1:
     return put5(self, LONG_BINPUT, index)
 
 
-cdef inline int put_get(Pickler self, Py_ssize_t index) except -1:
+cdef inline int put_get(Pickler self, Py_ssize_t place) except -1:
+    """Refer to what is at a place of the memo."""
+    cdef Py_ssize_t index = index_of(self, place)
     if not self.bin:
         put1(self, GET)
         return put_bytes(self, b"%d\n" % index)
@@ -1471,17 +1569,22 @@ cdef inline int put_get(Pickler self, Py_ssize_t index) except -1:
 
 
 cdef inline int put_small_int(Pickler self, long long value) except -1:
-    """Write an int of 32 bits for protocol 1 and higher."""
-    if 0 <= value <= 0xFFFF:
-        if value <= 0xFF:
-            return put2(self, BININT1, <int> value)
-        reserve(self, 3)
-        self.out[self.size] = <char> BININT2
-        self.out[self.size + 1] = <char> value
-        self.out[self.size + 2] = <char> (value >> 8)
+    """Write an int of 32 bits for protocol 1 and higher. There must be room for five bytes."""
+    cdef char* out = self.out + self.size
+    if 0 <= value <= 0xFF:
+        out[0] = <char> BININT1
+        out[1] = <char> value
+        self.size += 2
+    elif 0 <= value <= 0xFFFF:
+        out[0] = <char> BININT2
+        out[1] = <char> value
+        out[2] = <char> (value >> 8)
         self.size += 3
-        return 0
-    return put5(self, BININT, <unsigned long long> value)
+    else:
+        out[0] = <char> BININT
+        pstore_put4(out + 1, <unsigned long long> value)
+        self.size += 5
+    return 0
 
 
 cdef int save_int(Pickler self, PyObject* obj) except -1:
@@ -1491,6 +1594,7 @@ cdef int save_int(Pickler self, PyObject* obj) except -1:
     cdef char header[5]
     if short and -0x80000000LL <= value <= 0x7FFFFFFFLL:
         if self.bin:
+            reserve(self, 5)
             return put_small_int(self, value)
         if self.proto < 2:
             put1(self, INT)
@@ -1527,37 +1631,25 @@ cdef inline int save_float(Pickler self, PyObject* obj) except -1:
 
 
 cdef inline int save_str(Pickler self, PyObject* obj) except -1:
-    cdef Entry* entry
-    cdef Text* text
-    cdef Py_hash_t hash
-    cdef Py_ssize_t index = self.memoized_
-    if not self.canonical:
-        room_in_memo(self)
-        entry = find(self, obj)
-        if entry.key != NULL:
-            return put_get(self, entry.index)
-        put_str(self, obj)
-        if self.fast:
-            return 0
-        entry.key = obj  # nothing but this function has come to the memo since
-        entry.index = index
-        self.memo_used += 1
-    else:
+    cdef Slot* slot
+    if self.canonical:
         room_for_text(self)
-        hash = PyObject_Hash(obj)
-        text = find_text(self, obj, hash)
-        if text.key != NULL:
-            return put_get(self, text.index)
-        put_str(self, obj)
-        if self.fast:
-            return 0
-        text.key = obj
-        text.hash = hash
-        text.index = index
-        self.texts_used += 1
-    self.memoized_ += 1
-    self.kept.append(<object> obj)
-    return put_memoize(self, index)
+        slot = find_text(self, obj)
+    else:
+        room_for_object(self)
+        slot = find(self, obj)
+    if slot.place:
+        return put_get(self, slot.place - 1)
+    put_str(self, obj)
+    if self.fast:
+        return 0
+    put_memoize(self, PyList_GET_SIZE(<PyObject*> self.kept))
+    # The slot is still free: what has run since doesn't come to the memo.
+    if self.canonical:
+        occupy_text(self, slot, obj)
+    else:
+        occupy(self, slot, obj)
+    return pstore_append(<PyObject*> self.kept, obj)
 
 
 cdef inline int put_str(Pickler self, PyObject* obj) except -1:
@@ -1568,7 +1660,7 @@ cdef inline int put_str(Pickler self, PyObject* obj) except -1:
             reserve(self, 3 + length)
             self.out[self.size] = <char> SHORT_BINUNICODE
             self.out[self.size + 1] = <char> length
-            memcpy(self.out + self.size + 2, PyUnicode_DATA(obj), length)
+            pstore_copy(self.out + self.size + 2, pstore_ascii(obj), length)
             self.size += 2 + length
             return 0
     return put_long_str(self, obj)
@@ -1604,7 +1696,7 @@ cdef int put_long_str(Pickler self, PyObject* obj) except -1:
     else:
         raise UnpicklableOverflow("a string of more than 4 GiB needs protocol 4 or higher")
     if ascii_:
-        return put_large(self, header, header_size, <const char*> PyUnicode_DATA(obj), size, None)
+        return put_large(self, header, header_size, pstore_ascii(obj), size, None)
     if size < FRAME_TARGET and self.asker is None:
         put(self, header, header_size)
         reserve(self, size)
@@ -1639,9 +1731,9 @@ cdef int put_bytearray(Pickler self, const char* data, Py_ssize_t size) except -
 
 
 cdef int save_bytes(Pickler self, PyObject* obj) except -1:
-    cdef Py_ssize_t index = recall(self, obj)
-    if index >= 0:
-        return put_get(self, index)
+    cdef Py_ssize_t place = recall(self, obj)
+    if place >= 0:
+        return put_get(self, place)
     if self.proto >= 3:
         put_counted_bytes(self, PyBytes_AS_STRING(obj), PyBytes_GET_SIZE(obj), <object> obj)
         return memoize(self, obj)
@@ -1694,9 +1786,17 @@ cdef int save_picklebuffer(Pickler self, object obj) except -1:
 
 cdef inline bint save_pure(Pickler self, PyObject* part) except -1:
     """Write a part if that can run nobody's code; tell whether it was. Never where the frame is full (`is_full`)."""
+    cdef long long value
+    if Py_TYPE(part) == &PyLong_Type and self.bin and pstore_digit(part, &value):
+        put_small_int(self, value)
+        return True
+    return save_pure_part(self, part)
+
+
+cdef bint save_pure_part(Pickler self, PyObject* part) except -1:
     cdef PyTypeObject* type = Py_TYPE(part)
     cdef long long value
-    cdef Py_ssize_t index
+    cdef Py_ssize_t place
     if type == &PyUnicode_Type:
         if PyUnicode_GET_LENGTH(part) >= LONG_TEXT:
             return False
@@ -1721,10 +1821,10 @@ cdef inline bint save_pure(Pickler self, PyObject* part) except -1:
     else:
         if self.identities is not None and self.identities.get_c(part) != NULL:
             return False
-        index = recall(self, part)
-        if index < 0:
+        place = recall(self, part)
+        if place < 0:
             return False
-        put_get(self, index)
+        put_get(self, place)
     return True
 
 
@@ -1764,9 +1864,9 @@ cdef int save(Pickler self, PyObject* part) except -1:
 cdef int save_known(Pickler self, PyObject* obj, bint ask) except -1:
     """Write what has no id: a reference to the memo, a container, or anything else."""
     cdef PyTypeObject* type = Py_TYPE(obj)
-    cdef Py_ssize_t index = recall(self, obj)
-    if index >= 0:
-        put_get(self, index)
+    cdef Py_ssize_t place = recall(self, obj)
+    if place >= 0:
+        put_get(self, place)
         return DONE
     if type == &PyDict_Type:
         return save_dict(self, obj)
@@ -1814,7 +1914,7 @@ cdef int save_atom(Pickler self, PyObject* obj) except -1:
 cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
     """Write a persistent id in place of an object."""
     cdef Frame* frame
-    cdef Frame above
+    cdef Py_ssize_t depth = self.depth
     cdef int done
     if not self.bin:
         line = line_of_id(pid)
@@ -1827,18 +1927,14 @@ cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
         done = save_known(self, <PyObject*> pid, False)
     if done == DONE:
         return put1(self, BINPERSID)
-    # Between the object and its id, on top of everything, comes the frame that says whose id it is.
-    frame = push(self, IN_ID, obj)
-    above = frame[0]
-    frame[0] = (frame - 1)[0]
-    (frame - 1)[0] = above
+    # Below the id, whose frame is now on the stack, comes the one that says whose id it is.
+    frame = push_below(self, depth, IN_ID, obj) + 1
     frame.hidden = True
     self.hidden += 1
     self.open_ids += 1
     if self.open_ids > IDS_IN_IDS:
-        self.open_ids = 0
-        pop(self)
-        pop(self)
+        while self.depth > depth:
+            pop(self)
         raise too_many_ids()
     return OPENED
 
@@ -1863,6 +1959,15 @@ cdef Frame* push(Pickler self, int kind, PyObject* obj) except NULL:
     frame.obj = obj
     Py_INCREF(obj)
     self.depth += 1
+    return frame
+
+
+cdef Frame* push_below(Pickler self, Py_ssize_t depth, int kind, PyObject* obj) except NULL:
+    """Push a frame below those that have come since the stack had this depth."""
+    cdef Frame pushed = push(self, kind, obj)[0]
+    cdef Frame* frame = &self.frames[depth]
+    memmove(frame + 1, frame, (self.depth - 1 - depth) * sizeof(Frame))
+    frame[0] = pushed
     return frame
 
 
@@ -2077,6 +2182,8 @@ cdef int step_list(Pickler self) except -1:
     cdef PyObject* obj = frame.obj
     while frame.at < PyList_GET_SIZE(obj):
         frame.at += 1
+        if frame.at + 1 < PyList_GET_SIZE(obj):
+            prefetch(self, PyList_GET_ITEM(obj, frame.at + 1))
         if save_part(self, set_part(frame, own(PyList_GET_ITEM(obj, frame.at - 1)))) == OPENED:
             return 0
         frame = top(self)
@@ -2111,6 +2218,8 @@ cdef int step_list_batches(Pickler self) except -1:
         if frame.at < PyList_GET_SIZE(obj):
             frame.at += 1
             frame.count += 1
+            if frame.at + 1 < PyList_GET_SIZE(obj):
+                prefetch(self, PyList_GET_ITEM(obj, frame.at + 1))
             if save_part(self, set_part(frame, own(PyList_GET_ITEM(obj, frame.at - 1)))) == OPENED:
                 return 0
             frame = top(self)
@@ -2349,16 +2458,16 @@ cdef PyObject* next_item(PyObject* iterator) except? NULL:
 
 
 cdef int close_elements(Pickler self, PyObject* obj, int code) except -1:
-    cdef Py_ssize_t index
+    cdef Py_ssize_t place
     if code == ADDITEMS:
         return put1(self, ADDITEMS)
-    index = recall(self, obj)
-    if index < 0:
+    place = recall(self, obj)
+    if place < 0:
         put1(self, FROZENSET)
         return memoize(self, obj)
     # It was written as a part of itself: it has been built by now, so the parts on the stack are dropped.
     put1(self, POP_MARK)
-    return put_get(self, index)
+    return put_get(self, place)
 
 
 cdef int step_elements(Pickler self) except -1:
@@ -2458,9 +2567,9 @@ cdef int step_tuple(Pickler self) except -1:
 
 cdef int close_tuple(Pickler self, PyObject* obj) except -1:
     cdef Py_ssize_t size = PyTuple_GET_SIZE(obj)
-    cdef Py_ssize_t index = recall(self, obj)
+    cdef Py_ssize_t place = recall(self, obj)
     cdef bint short = size <= 3 and self.proto >= 2
-    if index < 0:
+    if place < 0:
         put1(self, <int> (TUPLE1 + size - 1) if short else TUPLE)
         return memoize(self, obj)
     # As in close_elements.
@@ -2469,7 +2578,7 @@ cdef int close_tuple(Pickler self, PyObject* obj) except -1:
     else:
         for _ in range(size if short else size + 1):
             put1(self, POP)
-    return put_get(self, index)
+    return put_get(self, place)
 
 
 # ---------------------------------------------------------------------------------------------------------- set elements
@@ -2716,11 +2825,11 @@ cdef int close_call(Pickler self) except -1:
     """Go on with the frame on top, whose object is made: memoise it, and fill it."""
     cdef Frame* frame = top(self)
     cdef PyObject* filling = frame.filling
-    cdef Py_ssize_t index = recall(self, frame.obj)
-    if index >= 0:
+    cdef Py_ssize_t place = recall(self, frame.obj)
+    if place >= 0:
         # It was reached again through the arguments of the call, so it is made and filled by now.
         put1(self, POP)
-        put_get(self, index)
+        put_get(self, place)
         return pop(self)
     memoize(self, frame.obj)
     if filling == NULL:
@@ -2956,20 +3065,28 @@ cdef int save_plain(Pickler self, PyObject* obj, Plan* plan) except -1:
 cdef int save_instance(Pickler self, PyObject* obj, PyObject* cls, object state) except -1:
     """Write an instance that its class makes without arguments, for protocol 2 or higher."""
     cdef Frame* frame
-    cdef Py_ssize_t index
+    cdef Py_ssize_t place, depth = self.depth
     if self.ask_all is None and not has_id(self, cls):
-        index = recall(self, cls)
-        if index >= 0 or save_class_at_once(self, cls):
-            if index >= 0:
-                put_get(self, index)
+        place = recall(self, cls)
+        if place >= 0 or save_class_at_once(self, cls):
+            if place >= 0:
+                put_get(self, place)
             if self.size >= self.flush_at:
                 flush(self)
             put2(self, EMPTY_TUPLE, NEWOBJ)
             memoize(self, obj)
             if state is None:
                 return DONE
-            frame = push(self, IN_ONE, obj)
-            frame.part = own(<PyObject*> state)
+            if type(state) is dict and not is_full(self) and not has_id(self, <PyObject*> state):
+                # Most often a few atoms: try without a frame.
+                if save_known(self, <PyObject*> state, True) == DONE:
+                    put1(self, BUILD)
+                    return DONE
+                frame = push_below(self, depth, IN_ONE, obj)
+                frame.at = 1
+            else:
+                frame = push(self, IN_ONE, obj)
+            set_part(frame, own(<PyObject*> state))
             frame.code = BUILD
             return OPENED
     parts = (<object> cls, ())
@@ -3000,7 +3117,7 @@ cdef bint put_found_type(Pickler self, PyObject* cls) except -1:
     """Write a class of the top of a module, without a frame; tell whether that could be done."""
     cdef PyObject* module = NULL
     cdef PyObject* name = NULL
-    if (_CODES and not self.canonical) or not find_type(<PyTypeObject*> cls, &module, &name):
+    if (PyDict_GET_SIZE(<PyObject*> codes) and not self.canonical) or not find_type(<PyTypeObject*> cls, &module, &name):
         return False
     # Where the frame is full there has to be a frame of ours, for the path in what the file raises.
     if self.size + 8 * (PyUnicode_GET_LENGTH(module) + PyUnicode_GET_LENGTH(name)) + 64 > self.flush_at:

@@ -226,6 +226,8 @@ cdef extern from *:
     #ifndef Py_GIL_DISABLED
         PyListObject *self = (PyListObject *)list;
         Py_ssize_t size = Py_SIZE(self);
+        if (!count)
+            return 0;
         if (count > self->allocated - size) {
             size_t room = (size_t)size + (size_t)count;
             if (size)
@@ -253,6 +255,8 @@ cdef extern from *:
     #endif
         return 0;
     }
+
+    static inline PyObject **pstore_tuple_items(PyObject *tuple) { return ((PyTupleObject *)tuple)->ob_item; }
 
     /* Take the last item from a list, which keeps its room. */
     static inline PyObject *pstore_take_last(PyObject *list)
@@ -371,6 +375,7 @@ cdef extern from *:
     bint pstore_ready(PyObject*) noexcept
     int pstore_append(PyObject*, PyObject*) except -1
     int pstore_extend(PyObject*, PyObject**, Py_ssize_t) except -1
+    PyObject** pstore_tuple_items(PyObject*) noexcept
     PyObject* pstore_take_last(PyObject*) noexcept
     Py_ssize_t pstore_room(PyObject*) noexcept
     unsigned int pstore_version(PyTypeObject*) noexcept
@@ -396,6 +401,7 @@ cdef extern from "Python.h":
     void Py_INCREF(PyObject*)
     void Py_DECREF(PyObject*)
     void Py_XDECREF(PyObject*)
+    Py_ssize_t Py_REFCNT(PyObject*)
     PyObject* Py_None
     PyObject* Py_True
     PyObject* Py_False
@@ -719,6 +725,11 @@ cdef list FIXED = [
 ]
 
 
+cdef struct Mark:
+    Py_ssize_t fence     # the one before, from the bottom
+    Py_ssize_t memoised  # how long the memo's list was
+
+
 cdef class Unpickler:
     cdef dict __dict__  # the hooks that are set on an instance, and whatever else its user keeps there
     cdef object __weakref__
@@ -747,7 +758,7 @@ cdef class Unpickler:
     cdef PyObject** fence
     cdef PyObject** top      # the first free place
     cdef PyObject** limit
-    cdef Py_ssize_t* marks   # the fences before, from the bottom
+    cdef Mark* marks
     cdef Py_ssize_t mark_count
     cdef Py_ssize_t mark_room
 
@@ -756,6 +767,9 @@ cdef class Unpickler:
     cdef dict scattered      # or None
     cdef bint loose          # there are, or were, holes or scattered entries
     cdef Py_ssize_t entries  # how many there are; counted only when loose
+    cdef byte* folded        # a bit for each place in the list: see `fold`
+    cdef Py_ssize_t folded_room
+    cdef bint folding        # some bits are set
 
     cdef bint busy
     cdef bint resting        # we have put the cyclic collector to rest
@@ -775,6 +789,7 @@ cdef class Unpickler:
         clear_stack(self)
         free(self.bottom)
         free(self.marks)
+        free(self.folded)
 
     def __init__(
         self,
@@ -867,6 +882,7 @@ cdef class Unpickler:
     def memo(self):
         """What was read: ``{index: object}``; a copy. May be replaced, but not while the unpickler is loading."""
         check_made(self)
+        unfold_all(self)
         memo = {index: obj for index, obj in enumerate(self.memoised) if obj is not HOLE}
         if self.scattered is not None:
             memo.update(self.scattered)
@@ -971,6 +987,7 @@ cdef int feed(Unpickler self, data, buffers) except -1:
     self.at = self.base
     self.held = data
     self.input = FED
+    self.memory = self.source = None
     self.buffers = None if buffers is None else iter(buffers)
     clear_memo(self)
     return 0
@@ -1270,12 +1287,14 @@ cdef int underflow() except -1:
     raise Malformed(UNDERFLOW)
 
 
-cdef int make_room(Unpickler self) except -1:
+cdef int make_room_for(Unpickler self, PyObject* obj) except -1:
+    """Enlarge the stack for what is to be put on it; owned, and given up where that can't be done."""
     cdef Py_ssize_t count = self.top - self.bottom
     cdef Py_ssize_t fence = self.fence - self.bottom
     cdef size_t room = <size_t> count * 2 if count else ROOM
     cdef PyObject** larger = <PyObject**> realloc(self.bottom, room * sizeof(PyObject*))
     if larger == NULL:
+        Py_DECREF(obj)
         raise MemoryError
     self.bottom = larger
     self.fence = larger + fence
@@ -1287,11 +1306,7 @@ cdef int make_room(Unpickler self) except -1:
 cdef inline int push(Unpickler self, PyObject* obj) except -1:
     """Put on the stack what is owned; the stack owns it then."""
     if self.top == self.limit:
-        try:
-            make_room(self)
-        except MemoryError:
-            Py_DECREF(obj)
-            raise
+        make_room_for(self, obj)
     self.top[0] = obj
     self.top += 1
     return 0
@@ -1350,16 +1365,17 @@ cdef void clear_stack(Unpickler self) noexcept:
 
 
 cdef int load_mark(Unpickler self) except -1:
-    cdef Py_ssize_t* larger
+    cdef Mark* larger
     cdef Py_ssize_t room
     if self.mark_count == self.mark_room:
         room = self.mark_room * 2 if self.mark_room else ROOM
-        larger = <Py_ssize_t*> realloc(self.marks, <size_t> room * sizeof(Py_ssize_t))
+        larger = <Mark*> realloc(self.marks, <size_t> room * sizeof(Mark))
         if larger == NULL:
             raise MemoryError
         self.marks = larger
         self.mark_room = room
-    self.marks[self.mark_count] = self.fence - self.bottom
+    self.marks[self.mark_count].fence = self.fence - self.bottom
+    self.marks[self.mark_count].memoised = PyList_GET_SIZE(<PyObject*> self.memoised)
     self.mark_count += 1
     self.fence = self.top
     return 0
@@ -1374,13 +1390,18 @@ cdef inline int need_mark(Unpickler self) except -1:
 
 cdef inline void drop_mark(Unpickler self) noexcept:
     self.mark_count -= 1
-    self.fence = self.bottom + self.marks[self.mark_count]
+    self.fence = self.bottom + self.marks[self.mark_count].fence
+
+
+cdef inline Py_ssize_t count_below_mark(Unpickler self) noexcept:
+    """Return how many things lie below the topmost mark and above the one before it."""
+    return self.fence - self.bottom - self.marks[self.mark_count - 1].fence
 
 
 cdef inline PyObject* below_mark(Unpickler self) except NULL:
     """Return what lies below the topmost mark; the stack's."""
     need_mark(self)
-    if self.fence == self.bottom + self.marks[self.mark_count - 1]:
+    if not count_below_mark(self):
         underflow()
     return (self.fence - 1)[0]
 
@@ -1437,6 +1458,13 @@ cdef int load_dup(Unpickler self) except -1:
 
 
 cdef int clear_memo(Unpickler self) except -1:
+    if self.folding:
+        memset(self.folded, 0, self.folded_room)
+        self.folding = False
+        if self.folded_room > KEPT:
+            free(self.folded)
+            self.folded = NULL
+            self.folded_room = 0
     if pstore_room(<PyObject*> self.memoised) > KEPT:
         self.memoised = []
     while PyList_GET_SIZE(<PyObject*> self.memoised):
@@ -1474,6 +1502,8 @@ cdef int memo_put_at(Unpickler self, Py_ssize_t index, PyObject* obj) except -1:
         PyList_SET_ITEM(memo, index, obj)
         if before == <PyObject*> HOLE:
             self.entries += 1
+        if self.folding and index >> 3 < self.folded_room:
+            self.folded[index >> 3] &= ~(1 << (index & 7))
         Py_DECREF(before)
         return 0
     if index == size and not self.loose:
@@ -1507,6 +1537,8 @@ cdef inline int memo_get_at(Unpickler self, Py_ssize_t index) except -1:
     cdef PyObject* found
     if index < PyList_GET_SIZE(<PyObject*> self.memoised):
         found = PyList_GET_ITEM(<PyObject*> self.memoised, index)
+        if self.folding and PyTuple_CheckExact(found):
+            found = unfold(self, index)
         if found != <PyObject*> HOLE:
             return push_new(self, found)
     return memo_get(self, index)
@@ -1522,6 +1554,64 @@ cdef int memo_get(Unpickler self, index) except -1:
     if found is HOLE:
         raise Malformed(NO_MEMO % index)
     return push_new(self, <PyObject*> found)
+
+
+# The state of an instance is mostly a dict that nobody will ever see: it is made, memoised, filled, put into the instance
+# and never referred to again. So it isn't made: in the memo a tuple of keys and values stands for it, *folded*, until
+# somebody does ask for it.
+
+
+cdef bint fold(Unpickler self, PyObject* state, Py_ssize_t at) except -1:
+    """Put what lies above the topmost mark into a tuple in the memo, in the place of an empty dict at the index `at`."""
+    cdef Py_ssize_t count = self.top - self.fence
+    cdef Py_ssize_t i
+    cdef PyObject* items
+    if at >> 3 >= self.folded_room:
+        make_room_for_bit(self, at)
+    items = PyTuple_New(count)
+    for i in range(count):
+        PyTuple_SET_ITEM(items, i, self.fence[i])
+    self.top = self.fence
+    PyList_SET_ITEM(<PyObject*> self.memoised, at, items)
+    Py_DECREF(state)
+    self.folded[at >> 3] |= 1 << (at & 7)
+    self.folding = True
+    return True
+
+
+cdef int make_room_for_bit(Unpickler self, Py_ssize_t at) except -1:
+    cdef Py_ssize_t room = max(2 * self.folded_room, 2 * (at >> 3), ROOM)
+    cdef byte* larger = <byte*> realloc(self.folded, room)
+    if larger == NULL:
+        raise MemoryError
+    memset(larger + self.folded_room, 0, room - self.folded_room)
+    self.folded = larger
+    self.folded_room = room
+    return 0
+
+
+cdef PyObject* unfold(Unpickler self, Py_ssize_t at) except NULL:
+    """Return a tuple of the memo, or the dict that it stands for; the memo's."""
+    cdef PyObject* items = PyList_GET_ITEM(<PyObject*> self.memoised, at)
+    cdef PyObject* unfolded
+    cdef Py_ssize_t i
+    if at >> 3 >= self.folded_room or not self.folded[at >> 3] & 1 << (at & 7):
+        return items
+    unfolded = PyDict_New()
+    for i in range(0, PyTuple_GET_SIZE(items), 2):  # the keys are plain str
+        PyDict_SetItem(unfolded, PyTuple_GET_ITEM(items, i), PyTuple_GET_ITEM(items, i + 1))
+    PyList_SET_ITEM(<PyObject*> self.memoised, at, unfolded)
+    self.folded[at >> 3] &= ~(1 << (at & 7))
+    Py_DECREF(items)
+    return unfolded
+
+
+cdef int unfold_all(Unpickler self) except -1:
+    cdef Py_ssize_t at
+    if self.folding:
+        for at in range(PyList_GET_SIZE(<PyObject*> self.memoised)):
+            unfold(self, at)
+    return 0
 
 
 cdef int load_put(Unpickler self) except -1:
@@ -1753,6 +1843,32 @@ cdef int fill_dict(Unpickler self, PyObject* target) except -1:
     return 0
 
 
+cdef inline bint is_state(Unpickler self, PyObject* target, PyObject** keys, Py_ssize_t count) noexcept:
+    """Whether keys and values are to be a dict's that is the state of an instance, put into that at once."""
+    cdef Py_ssize_t i
+    if self.at == self.end or self.at[0] != BUILD or PyDict_GET_SIZE(target) or count % 2:
+        return False
+    for i in range(0, count, 2):
+        if not PyUnicode_CheckExact(keys[i]):
+            return False
+    return True
+
+
+cdef Py_ssize_t place_of(Unpickler self, PyObject* target, Py_ssize_t at) except -3:
+    """Return where in the memo a dict lies that nobody has but it and the stack, `at` being a guess.
+
+    Returns:
+        The index; -1 where it isn't in the memo; -2 where that isn't known, or others may have it.
+    """
+    cdef Py_ssize_t references = Py_REFCNT(target)
+    if references == 1:
+        return -1
+    if references == 2 and 0 <= at < PyList_GET_SIZE(<PyObject*> self.memoised):
+        if PyList_GET_ITEM(<PyObject*> self.memoised, at) == target:
+            return at
+    return -2
+
+
 cdef int load_setitem(Unpickler self) except -1:
     need(self, 3)
     cdef PyObject* target = peek(self, 3)
@@ -1768,9 +1884,11 @@ cdef int load_setitem(Unpickler self) except -1:
     return 0
 
 
-cdef int load_setitems(Unpickler self) except -1:
+cdef int load_setitems(Unpickler self, bint building) except -1:
     cdef PyObject* target = below_mark(self)
     if PyDict_CheckExact(target):
+        if building and is_state(self, target, self.fence, self.top - self.fence) and build_at_once(self, target):
+            return 0
         fill_dict(self, target)
         drop_items(self)
         return 0
@@ -2198,6 +2316,66 @@ cdef bint put_state(Unpickler self, PyObject* instance, PyObject* state) except 
     return True
 
 
+cdef bint build_at_once(Unpickler self, PyObject* state) except -1:
+    """Run SETITEMS and the BUILD behind it in one, where nobody else sees the dict; tell whether that was done."""
+    cdef Py_ssize_t count = self.top - self.fence
+    cdef Py_ssize_t place = place_of(self, state, self.marks[self.mark_count - 1].memoised - 1)
+    cdef PyObject* instance
+    cdef PyTypeObject* type
+    cdef Plan* plan
+    if place == -2 or count_below_mark(self) < 2:
+        return False
+    instance = (self.fence - 2)[0]
+    type = Py_TYPE(instance)
+    plan = plan_of(type)
+    if plan == NULL or (plan.state or learn_state(plan, type)) != DIRECTLY or not plan.has_dict:
+        return False
+    if getattr(<object> instance, "__setstate__", None) is not None:
+        return False
+    take_build(self)
+    if place < 0:
+        put_items(self, plan, instance, self.fence, count)
+        drop_items(self)
+        drop(self)
+        return True
+    fold(self, state, place)
+    drop_mark(self)
+    drop(self)
+    pairs = <object> PyList_GET_ITEM(<PyObject*> self.memoised, place)
+    put_items(self, plan, instance, pstore_tuple_items(<PyObject*> pairs), count)
+    return True
+
+
+cdef inline void take_build(Unpickler self) noexcept:
+    """Read the opcode that was seen to be next."""
+    self.opcode_at = self.at
+    self.at += 1
+    self.code = BUILD
+
+
+cdef int put_items(Unpickler self, Plan* plan, PyObject* instance, PyObject** items, Py_ssize_t count) except -1:
+    """Put keys and values into the ``__dict__`` of an instance."""
+    cdef unsigned int version = plan.version
+    cdef Py_ssize_t i = 0
+    cdef int done = 0
+    while i < count:
+        if is_known(plan, done, items[i]) and not plan.slots[done]:
+            PyObject_GenericSetAttr(instance, plan.names[done], items[i + 1])
+        else:
+            put_attribute(plan, instance, items[i], items[i + 1], done)
+        i += 2
+        done += 1
+        if not is_valid(plan, version, instance):  # what was there before may have run code as it went
+            rest = {}
+            while i < count:
+                rest[<object> items[i]] = <object> items[i + 1]
+                i += 2
+            leave(self)
+            set_attributes(<object> instance, rest)
+            come_back(self)
+    return 0
+
+
 cdef inline bint is_valid(Plan* plan, unsigned int version, PyObject* instance) noexcept:
     """Whether a plan is still that of an instance's class, and the class as it was."""
     return plan.type == Py_TYPE(instance) and plan.version == version and pstore_version(plan.type) == version
@@ -2373,6 +2551,8 @@ cdef int noload_build(Unpickler self) except -1:
 
 cdef int noload_persid(Unpickler self) except -1:
     pid = id_of_line(take_line_bytes(self))
+    if self.found_names is not None:
+        return push_new(self, opaque)
     push_new(self, <PyObject*> pid)
     return sniff(self)
 
@@ -2467,11 +2647,28 @@ cdef int noload_setitem(Unpickler self) except -1:
 
 
 cdef int noload_setitems(Unpickler self) except -1:
-    if below_mark(self) == opaque:
+    cdef PyObject* target = below_mark(self)
+    if target == opaque:
         drop_items(self)
         return 0
     self.walked = None
-    return load_setitems(self)
+    if PyDict_CheckExact(target) and is_state(self, target, self.fence, self.top - self.fence):
+        if noload_state(self, target):
+            return 0
+    return load_setitems(self, False)
+
+
+cdef bint noload_state(Unpickler self, PyObject* state) except -1:
+    """Do as `build_at_once` does, without an instance."""
+    cdef Py_ssize_t place = place_of(self, state, self.marks[self.mark_count - 1].memoised - 1)
+    if place == -2 or count_below_mark(self) < 2:
+        return False
+    take_build(self)
+    if place >= 0:
+        fold(self, state, place)
+    drop_items(self)
+    drop(self)
+    return True
 
 
 cdef int noload_additems(Unpickler self) except -1:
@@ -2551,7 +2748,7 @@ cdef int run(Unpickler self, bint building, int code) except -1:
         elif code == APPENDS:
             load_appends(self) if building else noload_appends(self)
         elif code == SETITEMS:
-            load_setitems(self) if building else noload_setitems(self)
+            load_setitems(self, True) if building else noload_setitems(self)
         elif code == APPEND:
             load_append(self) if building else noload_append(self)
         elif code == SETITEM:
@@ -2738,7 +2935,6 @@ def globals(data):
     """
     cdef Unpickler unpickler = new_tool()
     unpickler.found_names = found_names = []
-    unpickler.ids = []
     feed(unpickler, data, None)
     read_stream(unpickler, False)
     return found_names

@@ -422,9 +422,8 @@ class Pickler:
     def _memoize(self, obj: Any) -> None:
         if self.fast:
             return
-        memo = self._memo
-        index = len(memo)
-        memo[id(obj)] = index
+        index = len(self._kept)  # and not of the memo: what is written through its own name has a place more
+        self._memo[id(obj)] = index
         self._kept.append(obj)
         if self.proto >= 4:
             self._out += op.MEMOIZE
@@ -526,7 +525,7 @@ class Pickler:
             return
         self._write_str(obj)
         if not self.fast:
-            self._strings[obj] = len(self._memo)
+            self._strings[obj] = len(self._kept)
             self._memoize(obj)
 
     def _write_str(self, obj: str) -> None:

@@ -242,6 +242,7 @@ class Unpickler:
         """
         self._check_idle()
         self._memory = BytesIO(data if type(data) is bytes else memoryview(data).tobytes())
+        self._file = None
         self._buffers = None if buffers is None else iter(buffers)
         self._memo.clear()
 
@@ -266,7 +267,7 @@ class Unpickler:
             raise TypeError(MEMO_TYPE)
         if any(index < 0 for index in value):
             raise ValueError(MEMO_NEGATIVE)
-        self._memo = dict(value)
+        self._memo = {int(index): obj for index, obj in value.items()}
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the object that a persistent id stands for. To be overridden, or set to a list.
@@ -335,11 +336,9 @@ class Unpickler:
             if not opcode:
                 raise EOFError(NO_STREAM)
             self._prepare()
-            if opcode != op.STOP:
+            while opcode != op.STOP:
                 handlers[opcode](self)
-                for opcode in iter(read_opcode, op.STOP):
-                    handlers[opcode](self)
-            opcode = op.STOP
+                opcode = read_opcode()
             return self.stack.pop()
         except Malformed as error:
             if error.offset is None:

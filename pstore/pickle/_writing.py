@@ -88,6 +88,7 @@ def memo_entries(memo: Any) -> list[tuple[int, Any]]:
 
     Raises:
         TypeError: It doesn't map ``id(obj)`` to such pairs.
+        ValueError: An index is none.
     """
     if not isinstance(memo, Mapping):
         message = f"memo must be a mapping, not {type(memo).__name__}"
@@ -96,6 +97,9 @@ def memo_entries(memo: Any) -> list[tuple[int, Any]]:
         if not isinstance(entry, tuple) or len(entry) != 2 or not isinstance(entry[0], int):
             message = "memo must map id(obj) to (index, obj)"
             raise TypeError(message)
+        if not 0 <= entry[0] <= 0xFFFFFFFF:
+            message = "memo indices must be from 0 to 2**32 - 1"
+            raise ValueError(message)
     return sorted(memo.values(), key=lambda entry: entry[0])
 
 
