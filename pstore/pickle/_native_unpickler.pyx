@@ -24,7 +24,7 @@ before anything is made of that size. The bytes themselves are those of a `bytes
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memset
+from libc.string cimport memchr, memcpy, memset
 
 import builtins
 from collections.abc import Mapping
@@ -337,6 +337,23 @@ cdef extern from *:
         return member->offset;
     }
 
+    /* Release a view; 1 where nobody can reach its memory any longer. */
+    static int pstore_close_view(PyObject *view)
+    {
+        _PyManagedBufferObject *buffer = ((PyMemoryViewObject *)view)->mbuf;
+        PyObject *type, *value, *traceback;
+        Py_INCREF(buffer);
+        PyErr_Fetch(&type, &value, &traceback);
+        PyObject *released = PyObject_CallMethod(view, "release", NULL);
+        if (!released)
+            PyErr_Clear();
+        Py_XDECREF(released);
+        PyErr_Restore(type, value, traceback);
+        int closed = released && !buffer->exports;
+        Py_DECREF(buffer);
+        return closed;
+    }
+
     static inline void pstore_set_slot(PyObject *obj, Py_ssize_t offset, PyObject *value)
     {
         PyObject **at = (PyObject **)((char *)obj + offset);
@@ -353,6 +370,17 @@ cdef extern from *:
         return PyGC_Disable();
     #else
         return 0;
+    #endif
+    }
+
+    /* Make an object that the collector counts: where it is time, it runs. */
+    static inline void pstore_offer_collection(void)
+    {
+    #if PY_VERSION_HEX < 0x030C0000
+        PyObject *counted = PyCell_New(NULL);
+        if (!counted)
+            PyErr_Clear();
+        Py_XDECREF(counted);
     #endif
     }
 
@@ -393,7 +421,9 @@ cdef extern from *:
     bint pstore_gives_dict(PyObject*, PyObject*) noexcept
     Py_ssize_t pstore_slot(PyTypeObject*, PyObject*) noexcept
     void pstore_set_slot(PyObject*, Py_ssize_t, PyObject*) noexcept
+    bint pstore_close_view(PyObject*) noexcept
     bint pstore_rest_collector() noexcept
+    void pstore_offer_collection() noexcept
     void pstore_wake_collector() noexcept
 
 cdef extern from "Python.h":
@@ -445,6 +475,7 @@ cdef extern from "Python.h":
     bint PyUnicode_CheckExact(PyObject*)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject*)
     PyObject* PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*) except NULL
+    object PyUnicode_FromStringAndSize(const char*, Py_ssize_t)
     PyObject* PyUnicode_DecodeASCII(const char*, Py_ssize_t, const char*) except NULL
     PyObject* PyUnicode_DecodeRawUnicodeEscape(const char*, Py_ssize_t, const char*) except NULL
     Py_ssize_t PyUnicode_FindChar(PyObject*, Py_UCS4, Py_ssize_t, Py_ssize_t, int)
@@ -454,6 +485,9 @@ cdef extern from "Python.h":
     char* PyBytes_AS_STRING(PyObject*)
     Py_ssize_t PyBytes_GET_SIZE(PyObject*)
     PyObject* PyBytes_FromStringAndSize(const char*, Py_ssize_t) except NULL
+    int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
+    object PyMemoryView_FromMemory(char*, Py_ssize_t, int)
+    int PyBUF_WRITE
     PyObject* PyByteArray_FromStringAndSize(const char*, Py_ssize_t) except NULL
     PyObject* PyLong_FromLong(long) except NULL
     PyObject* PyFloat_FromDouble(double) except NULL
@@ -554,7 +588,9 @@ cdef enum:
 
 cdef enum:
     ROOM = 64        # objects that the stack has room for at first
+    LARGE = 1 << 20  # bytes that are read into a bytes object from the file itself, without a copy
     KEPT = 16 * 1024 # a stack or memo with room for more objects than this isn't kept for the next stream
+    UNSEEN = 4096
     GAP = 8          # a memo index may be so far behind the last one to get a place in the list
 
 
@@ -773,6 +809,7 @@ cdef class Unpickler:
 
     cdef bint busy
     cdef bint resting        # we have put the cyclic collector to rest
+    cdef Py_ssize_t unseen   # bytes that were read since it last had an occasion to run, more or less
     cdef bint tool           # made by `references` or `globals`, which set its hooks
     cdef bint guarded        # find_global was given
     cdef bint refuses        # ... as None
@@ -1035,6 +1072,9 @@ cdef int begin(Unpickler self) except -1:
     """Find out where the bytes are."""
     check_made(self)
     check_idle(self)
+    if self.unseen >= UNSEEN:
+        self.unseen = 0
+        pstore_offer_collection()
     if self.input == MEMORY:
         at = self.memory.tell()
         self.held = self.memory.getvalue()
@@ -1053,6 +1093,7 @@ cdef int begin(Unpickler self) except -1:
 cdef int finish(Unpickler self) except -1:
     """Leave file and stack as they are to be between two streams."""
     leave(self)
+    self.unseen += UNSEEN if self.input == FILE else self.at - self.start
     try:
         if self.input == FILE:
             settle(self)
@@ -1223,11 +1264,49 @@ cdef PyObject* take_bytes(Unpickler self, Py_ssize_t size) except NULL:
     if self.end - at >= size:
         self.at = at + size
         return PyBytes_FromStringAndSize(<const char*> at, size)
+    if self.input == FILE and self.end - at < size - LARGE and self.source.fills:
+        return read_large(self, size)
     take_slowly(self, size)
     data = <PyObject*> self.scratch
     Py_INCREF(data)
     self.scratch = None
     return data
+
+
+cdef PyObject* read_large(Unpickler self, Py_ssize_t size) except NULL:
+    """Have the file fill a new bytes object, which grows as the bytes arrive."""
+    cdef bytes begin = ask_source(self, self.source.read_window, ())
+    cdef Py_ssize_t count = len(begin)
+    cdef Py_ssize_t room = count + LARGE
+    cdef Py_ssize_t step = 1
+    cdef PyObject* data = PyBytes_FromStringAndSize(NULL, room)
+    memcpy(PyBytes_AS_STRING(data), PyBytes_AS_STRING(<PyObject*> begin), count)
+    try:
+        while step and count < size:
+            if count == room:
+                room = size if room > size >> 1 else 2 * room
+                _PyBytes_Resize(&data, room)
+            step = fill_from_source(self, &data, count, room - count)
+            count += step
+        if count < size:
+            raise Truncated(CUT)
+    except BaseException:
+        Py_XDECREF(data)
+        raise
+    return data
+
+
+cdef Py_ssize_t fill_from_source(Unpickler self, PyObject** data, Py_ssize_t begin, Py_ssize_t room) except -1:
+    """Have the file fill a part of a bytes object that nobody else knows."""
+    cdef PyObject* copy
+    view = PyMemoryView_FromMemory(PyBytes_AS_STRING(data[0]) + begin, room, PyBUF_WRITE)
+    try:
+        return ask_source(self, self.source.read_into, (view,))
+    finally:
+        if not pstore_close_view(<PyObject*> view):
+            # The file has kept a part of what it was lent. It gets what was filled, for ever, and we take a copy.
+            copy = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data[0]), PyBytes_GET_SIZE(data[0]))
+            data[0] = copy
 
 
 cdef Bytes take_line(Unpickler self, Py_ssize_t* size) except NULL:
@@ -2032,8 +2111,16 @@ cdef int load_readonly_buffer(Unpickler self) except -1:
 
 
 cdef int load_persid(Unpickler self) except -1:
-    pid = id_of_line(take_line_bytes(self))
+    pid = take_id_line(self)
     return push(self, persistent(self, <PyObject*> pid))
+
+
+cdef object take_id_line(Unpickler self):
+    cdef Py_ssize_t size
+    cdef Bytes line = take_line(self, &size)
+    if pstore_is_ascii(line, size):
+        return PyUnicode_FromStringAndSize(<const char*> line, size)
+    return id_of_line(line[:size])
 
 
 cdef int load_binpersid(Unpickler self) except -1:
@@ -2110,8 +2197,13 @@ cdef long take_code(Unpickler self, int size) except? -1:
     return <int32_t> pstore_u4(code)
 
 
-cdef str take_text_line(Unpickler self, str encoding):
-    return text_of(take_line_bytes(self), encoding)
+cdef object take_text_line(Unpickler self, str encoding):
+    """Read a line of text, in ASCII or what extends it."""
+    cdef Py_ssize_t size
+    cdef Bytes line = take_line(self, &size)
+    if pstore_is_ascii(line, size):
+        return PyUnicode_FromStringAndSize(<const char*> line, size)
+    return text_of(line[:size], encoding)
 
 
 cdef object find(Unpickler self, module, name):
@@ -2550,7 +2642,7 @@ cdef int noload_build(Unpickler self) except -1:
 
 
 cdef int noload_persid(Unpickler self) except -1:
-    pid = id_of_line(take_line_bytes(self))
+    pid = take_id_line(self)
     if self.found_names is not None:
         return push_new(self, opaque)
     push_new(self, <PyObject*> pid)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSource", "Readable"]
 
-_STEP = 1 << 20  # bytes asked of a file at once; more only when as much has come
+STEP = 1 << 20  # bytes asked of a file at once; more only when as much has come
 _PEEK = 1 << 16
 
 
@@ -39,12 +39,14 @@ class FileSource:
         window_at: Its offset from the beginning of the stream.
         opcode_at: Offset of the opcode read last, or None where it came from the window.
         failed: Whether the file has raised.
+        fills: Whether the file can fill a buffer: see `read_into`.
     """
 
     def __init__(self, file: Readable) -> None:
         self._file_readline = file.readline
         self._file_read = file.read
-        self._file_readinto: Callable[[memoryview], int] | None = getattr(file, "readinto", None)
+        self._file_readinto: Any = getattr(file, "readinto", None)
+        self.fills = self._file_readinto is not None
         self._file_peek: Callable[[int], bytes] | None = getattr(file, "peek", None)
         self._offset = 0  # of what the file gives next
         self.failed = False
@@ -124,23 +126,35 @@ class FileSource:
         data = bytearray(self._window_read(size))
         if self._shown and len(data) < size:
             self._give_up()
-        if self._file_readinto is None:
+        if not self.fills:
             data += self._from_file(size - len(data))
             return data
         while (missing := size - len(data)) > 0:
             begin = len(data)
-            data += bytes(min(missing, max(_STEP, begin)))
+            data += bytes(min(missing, max(STEP, begin)))
             with memoryview(data) as whole, whole[begin:] as rest:
-                try:
-                    count = min(self._file_readinto(rest) or 0, len(rest))
-                except BaseException:
-                    self.failed = True
-                    raise
+                count = self.read_into(rest)
             del data[begin + count :]
-            self._offset += count
             if not count:
                 break
         return data
+
+    def read_window(self) -> bytes:
+        """Return what is left of the window, behind which the file stands then."""
+        data = self._stream.read()
+        if self._shown:
+            self._give_up()
+        return data
+
+    def read_into(self, target: memoryview) -> int:
+        """Have the file itself fill a buffer, as far as it likes; return how many bytes that were, 0 at its end."""
+        try:
+            count = max(0, min(self._file_readinto(target) or 0, len(target)))
+        except BaseException:
+            self.failed = True
+            raise
+        self._offset += count
+        return count
 
     def fetch(self, size: int) -> bool:
         """Make the next `size` bytes the window; tell whether they are there."""
@@ -157,12 +171,12 @@ class FileSource:
         return True
 
     def _from_file(self, size: int) -> bytes:
-        data = self._ask_file(min(size, _STEP)) if size > 0 else b""
+        data = self._ask_file(min(size, STEP)) if size > 0 else b""
         count = len(data)
         if count == size or not count:
             return data
         pieces = [data]  # the file gives bytes as they arrive, or so many are wanted that they may not exist
-        while count < size and (data := self._ask_file(min(size - count, max(_STEP, count)))):
+        while count < size and (data := self._ask_file(min(size - count, max(STEP, count)))):
             pieces.append(data)
             count += len(data)
         return b"".join(pieces)

@@ -692,3 +692,35 @@ class TestOverriding:
 
         with pytest.raises(IndexError, match=r"^mine$"):
             Unpickler(io.BytesIO(b"N.")).load()
+
+
+class TestOverridingRefused:
+    """Of the other engines: what would never be called can't be defined."""
+
+    @pytest.mark.parametrize("name", ["load_global", "load_binint1", "noload_build", "pop_mark"])
+    def test_opcodes(self, engine: Engine, name: str) -> None:
+        """A class that overrides an opcode, or inherits that from elsewhere, is refused, and told what to do instead."""
+        if engine.overridable:
+            pytest.skip("this engine's opcode methods can be overridden")
+
+        class Mixin:
+            pass
+
+        setattr(Mixin, name, lambda self: None)
+        for bases, namespace in ((engine.Unpickler,), vars(Mixin)), ((Mixin, engine.Unpickler), {}):
+            with pytest.raises(TypeError, match=rf"^Derived\.{name} would never be called: .*find_class.*_python"):
+                type("Derived", bases, {key: value for key, value in namespace.items() if key == name})
+
+    def test_all_else(self, engine: Engine) -> None:
+        """Whatever else a subclass defines is its own affair, and arguments of its class statement reach the bases."""
+
+        class Base:
+            def __init_subclass__(cls, *, marked: bool = False, **keywords: Any) -> None:
+                super().__init_subclass__(**keywords)
+                cls.marked = marked
+
+        class Unpickler(engine.Unpickler, Base, marked=True):
+            load_nothing_known = append_all = None
+
+        assert Unpickler.marked
+        assert Unpickler(io.BytesIO(b"N.")).load() is None
