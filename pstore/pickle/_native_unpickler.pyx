@@ -10,20 +10,22 @@ What makes it fast:
 - The opcodes that most of a stream is made of are run in one switch (`run`), on the bytes where they lie.
 - The stack is an array of C, from which lists, tuples and dicts are filled without anything in between. It, the marks and
   the memo are kept from stream to stream, and emptied in the time that filling them took.
-- An instance's attributes are set straight into it. What is known of its class for that is checked by the class's version
-  tag, which the interpreter renews with each change of the class or its bases.
+- An instance's attributes are set straight into it; the dict that is its state in the stream isn't even made (`fold`). What
+  is known of its class for that is checked by the class's version tag, which the interpreter renews with each change of
+  the class or its bases.
 - Hooks are looked up once a stream, and not at all where there can't be any. A class is found without a Python call where
   its module is loaded.
-- The cyclic garbage collector rests while no code but ours runs: nothing that a stream has built is garbage yet.
+- The cyclic garbage collector rests while no code but ours runs: next to nothing that a stream has built is garbage yet.
 
 What keeps it safe: what an opcode works on stays on the stack, which owns it, until the opcode is done; and while a stream
 is read nobody else can touch stack, marks or memo (`check_idle`). Every length is compared with the bytes that are there
-before anything is made of that size. The bytes themselves are those of a `bytes` object, which nobody can change.
+before anything is made of that size. The bytes themselves are those of a `bytes` object, which nobody can change: so a
+BytesIO is looked at when a stream begins, and told where it ended when it has.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memset
 
 import builtins
@@ -37,7 +39,7 @@ from struct import error as StructError
 from sys import intern
 
 from . import opcodes as op
-from ._errors import Malformed, MalformedText, MalformedType, MalformedValue, Truncated
+from ._errors import Malformed, MalformedValue, Truncated
 from ._names import from_python2, resolve
 from ._reading import (
     BUSY,
@@ -458,7 +460,6 @@ cdef extern from "Python.h":
     PyObject* PyList_GET_ITEM(PyObject*, Py_ssize_t)
     void PyList_SET_ITEM(PyObject*, Py_ssize_t, PyObject*)
     bint PyTuple_CheckExact(PyObject*)
-    bint PyTuple_Check(PyObject*)
     PyObject* PyTuple_New(Py_ssize_t) except NULL
     Py_ssize_t PyTuple_GET_SIZE(PyObject*)
     PyObject* PyTuple_GET_ITEM(PyObject*, Py_ssize_t)
@@ -470,12 +471,10 @@ cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(PyObject*, PyObject*) except? NULL
     int PyDict_SetItem(PyObject*, PyObject*, PyObject*) except -1
     PyObject* PySet_New(PyObject*) except NULL
-    PyObject* PyFrozenSet_New(PyObject*) except NULL
     bint PySet_CheckExact(PyObject*)
     int PySet_Add(PyObject*, PyObject*) except -1
     bint PyUnicode_CheckExact(PyObject*)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject*)
-    PyObject* PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*) except NULL
     object PyUnicode_FromStringAndSize(const char*, Py_ssize_t)
     PyObject* PyUnicode_DecodeASCII(const char*, Py_ssize_t, const char*) except NULL
     PyObject* PyUnicode_DecodeRawUnicodeEscape(const char*, Py_ssize_t, const char*) except NULL
@@ -664,8 +663,8 @@ cdef struct Plan:
     int state               # how BUILD puts a state into one
     bint has_dict
     int count               # how many attributes are known, in the order in which the last states had them
-    PyObject* names[KNOWN_NAMES]  # owned, interned
-    Py_ssize_t slots[KNOWN_NAMES] # where the slot of that name lies in an instance; 0 where it is an attribute in the __dict__
+    PyObject* names[KNOWN_NAMES]   # owned, interned
+    Py_ssize_t slots[KNOWN_NAMES]  # where the slot of that name lies in an instance; 0 of what is in the __dict__
 
 # Ways to make an instance, and to put a state into it.
 cdef enum:
