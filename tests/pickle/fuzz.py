@@ -51,6 +51,7 @@ _ALWAYS = [
     "getitem",
 ]
 _HANG = 60  # seconds
+_EMPTY = ()  # there is one, and it may be written without asking for its id
 _TOO_DEEP = "builtins.RecursionError: maximum recursion depth exceeded"
 
 for _code, _name in {0xE0: "Plain", 0xE1: "function", 0xE2: "Nobody"}.items():
@@ -132,7 +133,7 @@ class DumpCase:
         table_form = choose.choice(["none", "none", "none", "dict", "native", "given", "empty"])
         if table_form in ("dict", "native", "given"):
             for number, node in enumerate(maker.nodes):
-                if choose.random() < 0.2 and node != ():
+                if choose.random() < 0.2 and node is not _EMPTY:
                     table[id(node)] = self._id(choose, maker, number)
         if table_form != "none":
             make = {"dict": dict, "native": getattr(engine, "IdentityTable", dict), "given": Given, "empty": dict}[

@@ -19,6 +19,7 @@ from .graphs import graphs
 from .hostile import FillingSource, Given, PeekingSource, Sink, Source
 from .leak_cases import LARGE
 from .pictures import outcome, picture
+from .processes import run
 from .programs import Program, mutated
 from .streams import ALLOWED, OPCODES, STREAMS, find
 from .zoo import ZOO, Dict, List, Plain, Slotted, SlottedWithDict, State, assert_alike
@@ -570,3 +571,29 @@ def test_wrong_reductions(pair: Pair, wrong: str) -> None:
                 lambda engine, k=keywords, p=protocol: told_of_dumps(engine, [1, {"k": Plain()}], p, **k),
                 protocol,
             )
+
+
+ENDLESS = """
+import importlib, sys
+engine = importlib.import_module(sys.argv[1])
+
+class Named:
+    def __reduce_ex__(self, protocol):
+        return "NAMED"
+
+NAMED = Named()
+for obj, hook in [(int, lambda obj: obj), (NAMED, lambda obj: NAMED), ([len], lambda obj: obj), (NAMED, lambda obj: int)]:
+    for name in "global_persistent_id", "inst_persistent_id", "persistent_id":
+        for protocol in 1, 4:
+            try:
+                engine.dumps(obj, protocol, **{name: hook})
+                print(name, "gave")
+            except Exception as error:
+                print(name, type(error).__name__)
+"""
+
+
+def test_ids_that_lead_to_themselves(pair: Pair) -> None:
+    """A class that is its own id, or a name of which the id is that name, is an exception where it never ends, no crash."""
+    expected, got = (run("-c", ENDLESS, engine.module_name).stdout for engine in pair)
+    assert got == expected
