@@ -232,11 +232,12 @@ class Pickler:
     @property
     def memo(self) -> dict[int, tuple[int, Any]]:
         """What was written: ``{id(obj): (index, obj)}``, a copy. May be set, but not while the pickler is writing."""
+        self._check_made()
         return {id(obj): (self._memo[id(obj)], obj) for obj in self._kept}
 
     @memo.setter
     def memo(self, value: Mapping[int, tuple[int, Any]]) -> None:
-        self._check_idle()
+        self._check_ready()
         entries = memo_entries(value)
         self._memo = {id(obj): index for index, obj in entries}
         self._kept = [obj for _, obj in entries]
@@ -244,6 +245,7 @@ class Pickler:
 
     def memoized(self) -> list[Any]:
         """Return the objects in the memo, in the order of their indices."""
+        self._check_made()
         return list(self._kept)
 
     def persistent_id(self, obj: Any) -> Any:
@@ -265,9 +267,12 @@ class Pickler:
 
     # -------------------------------------------------------------------------------------------------------- the work
 
-    def _check_ready(self) -> None:
+    def _check_made(self) -> None:
         if not hasattr(self, "_memo"):
             raise not_initialised(self)
+
+    def _check_ready(self) -> None:
+        self._check_made()
         self._check_idle()
 
     def _check_idle(self) -> None:
@@ -734,7 +739,11 @@ class Pickler:
         # already, and that no hook is asked for, needs no generator.
         cls = class_of_newobj(obj, arguments)
         index = self._memo.get(id(cls))
-        if index is None or not self._hookless or (self.persistent_ids is not None and id(cls) in self.persistent_ids):
+        if (
+            index is None
+            or not self._hookless
+            or (self.persistent_ids is not None and self.persistent_ids.get(id(cls)) is not None)
+        ):
             return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
         self._get(index)
         if len(self._out) >= self._limit:

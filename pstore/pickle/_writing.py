@@ -214,9 +214,9 @@ def checked_pair(pair: Any) -> tuple[Any, Any]:
     Raises:
         Unpicklable: It is no pair.
     """
-    if not isinstance(pair, tuple) or len(pair) != 2:
+    if not isinstance(pair, tuple) or tuple.__len__(pair) != 2:
         raise UnpicklableType("dict items iterator must return 2-tuples")
-    return pair
+    return tuple.__getitem__(pair, 0), tuple.__getitem__(pair, 1)
 
 
 def too_many_ids() -> Unpicklable:
