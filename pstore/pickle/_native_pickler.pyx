@@ -459,6 +459,7 @@ cdef enum:
     FRAME_HEADER = 9
     MOST_OPEN = 1000
     IDS_IN_IDS = 1000
+    IDS_OF_IDS = 100
 
 cdef enum:
     SMALL = 256 * 1024  # an output buffer or memo of more bytes than this isn't kept for the next stream
@@ -1013,6 +1014,7 @@ cdef class Pickler:
     cdef Py_ssize_t watched  # more open objects than this are looked through for one that leads to itself
     cdef Py_ssize_t hidden
     cdef Py_ssize_t open_ids
+    cdef Py_ssize_t nested_ids
     cdef bint saving        # a part is being written, and not what a frame itself adds
 
     # Only where it makes the keys of a set's elements: see `_canonical`.
@@ -1985,10 +1987,15 @@ cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
         put1(self, PERSID)
         put_bytes(self, line)
         return put1(self, 10)
+    # The only recursion: an id that is a class may have an id itself.
+    self.nested_ids += 1
+    if self.nested_ids > IDS_OF_IDS:
+        raise too_many_ids(IDS_OF_IDS)
     if is_atom(Py_TYPE(<PyObject*> pid)):
         done = save_atom(self, <PyObject*> pid)
     else:
         done = save_known(self, <PyObject*> pid, False)
+    self.nested_ids -= 1
     if done == DONE:
         return put1(self, BINPERSID)
     # Below the id, whose frame is now on the stack, comes the one that says whose id it is.
@@ -1999,7 +2006,7 @@ cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
     if self.open_ids > IDS_IN_IDS:
         while self.depth > depth:
             pop(self)
-        raise too_many_ids()
+        raise too_many_ids(IDS_IN_IDS)
     return OPENED
 
 
@@ -2076,6 +2083,7 @@ cdef int save_all(Pickler self, PyObject* root) except -1:
     cdef Py_ssize_t i
     self.watched = MOST_OPEN
     self.open_ids = 0
+    self.nested_ids = 0
     self.hidden = 0
     self.saving = True
     try:

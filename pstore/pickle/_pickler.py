@@ -35,6 +35,7 @@ from ._writing import (
     FRAME_TARGET,
     HIGHEST_PROTOCOL,
     IDS_IN_IDS,
+    IDS_OF_IDS,
     MOST_OPEN,
     NO_FILE,
     Writable,
@@ -180,6 +181,7 @@ class Pickler:
         self._framing = False
         self._sink: Callable[[bytes], object] = _nowhere
         self._open_ids = 0
+        self._nested_ids = 0
         self._ask_inst: Hook | None = None
         self._ask_global: Hook | None = None
         self._override: Hook = MISSING
@@ -343,6 +345,7 @@ class Pickler:
 
     def _save(self, root: Any) -> None:
         """Write an object and all that it reaches."""
+        self._nested_ids = 0
         out = self._out
         limit = self._limit
         memo = self._memo
@@ -454,13 +457,17 @@ class Pickler:
         if not self.bin:
             self._out += b"%b%b\n" % (op.PERSID, line_of_id(pid))
             return None
+        self._nested_ids += 1
+        if self._nested_ids > IDS_OF_IDS:
+            raise too_many_ids(IDS_OF_IDS)
         opened = self._open(pid)
+        self._nested_ids -= 1
         if opened is None:
             self._out += op.BINPERSID
             return None
         self._open_ids += 1
         if self._open_ids > IDS_IN_IDS:
-            raise too_many_ids()
+            raise too_many_ids(IDS_IN_IDS)
         return self._id_parts(pid, *opened), op.BINPERSID
 
     def _id_parts(self, pid: Any, parts: Parts, closing: Closing) -> Parts:
