@@ -3196,11 +3196,16 @@ cdef bint save_class_at_once(Pickler self, PyObject* cls) except -1:
     return put_found_type(self, cls)
 
 
+cdef inline bint has_no_code(Pickler self) noexcept:
+    """Tell whether no class can have an extension code; canonical bytes know none."""
+    return self.canonical or not PyDict_GET_SIZE(<PyObject*> codes)
+
+
 cdef bint put_found_type(Pickler self, PyObject* cls) except -1:
     """Write a class of the top of a module, without a frame; tell whether that could be done."""
     cdef PyObject* module = NULL
     cdef PyObject* name = NULL
-    if (PyDict_GET_SIZE(<PyObject*> codes) and not self.canonical) or not find_type(<PyTypeObject*> cls, &module, &name):
+    if not has_no_code(self) or not find_type(<PyTypeObject*> cls, &module, &name):
         return False
     # Where the frame is full there has to be a frame of ours, for the path in what the file raises.
     if self.size + 8 * (PyUnicode_GET_LENGTH(module) + PyUnicode_GET_LENGTH(name)) + 64 > self.flush_at:
@@ -3225,13 +3230,19 @@ cdef int save_type(Pickler self, PyObject* obj) except -1:
 
 cdef int save_global(Pickler self, PyObject* obj, object name) except -1:
     """Write an object by the name under which its module holds it."""
+    cdef PyObject* module = NULL
+    cdef PyObject* found = NULL
     if self.ask_global is not None:
         pid = self.ask_global(<object> obj)
         if pid is not None:
             return save_id(self, obj, pid)
-    if name is None and self.proto >= 4 and self.ask_all is None:
-        if PyType_HasFeature(Py_TYPE(obj), Py_TPFLAGS_TYPE_SUBCLASS) and put_found_type(self, obj):
-            return DONE
+    if name is None and self.proto >= 4 and PyType_HasFeature(Py_TYPE(obj), Py_TPFLAGS_TYPE_SUBCLASS):
+        if self.ask_all is None:
+            if put_found_type(self, obj):
+                return DONE
+        elif has_no_code(self) and find_type(<PyTypeObject*> obj, &module, &found):
+            parts = [(PART, <object> module, None), (PART, <object> found, None), (BYTES, b"\x93", None)]
+            return save_script(self, obj, parts, MEMOIZED)
     place = locate(<object> obj, name)
     # The extension registry belongs to a process, so canonical bytes can't depend on it.
     if self.proto >= 2 and not self.canonical:
