@@ -29,13 +29,11 @@ import codecs
 import copyreg
 from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, ValuesView
 from functools import partial
-from pickle import PickleBuffer
 from sys import intern, version_info
-from types import BuiltinFunctionType, FunctionType
 
 from . import _canonical, _path
 from ._errors import Unpicklable, UnpicklableOverflow, UnpicklableType, UnpicklableValue, WrongProtocol
-from ._names import _CODES, extension_code, locate, to_python2
+from ._names import _CODES, extension_code, locate
 from ._pickler import Pickler as ReferencePickler
 from ._writing import (
     BUSY,
@@ -225,24 +223,19 @@ cdef extern from *:
         return type->tp_getattro == PyObject_GenericGetAttr && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE);
     }
 
+    static inline int pstore_has_generic_getattr(PyTypeObject *type)
+    {
+        return type->tp_getattro == PyObject_GenericGetAttr;
+    }
+
     static inline int pstore_is_plain_metaclass(PyTypeObject *type)
     {
         return type->tp_getattro == PyType_Type.tp_getattro;
     }
 
-    static inline int pstore_is_own_iterator(PyObject *obj)
-    {
-        return Py_TYPE(obj)->tp_iter == PyObject_SelfIter;
-    }
-
     static inline int pstore_is_next(PyObject *obj)
     {
         return Py_TYPE(obj)->tp_iternext != NULL;
-    }
-
-    static inline PyObject *pstore_next(PyObject *iterator)
-    {
-        return Py_TYPE(iterator)->tp_iternext(iterator);
     }
 
     static inline int pstore_same_text(PyObject *one, PyObject *other)
@@ -288,7 +281,7 @@ cdef extern from *:
     /* For "try": the exception that a function of the interpreter has set. */
     static inline int pstore_failed(void) { return -1; }
 
-    /* Of a list that nobody else knows: its room is kept when it is emptied, and used again. */
+    /* Of a list that only we change: its room is kept when it is emptied, and used again. */
     static inline void pstore_set_list_size(PyObject *list, Py_ssize_t size) { Py_SET_SIZE((PyVarObject *)list, size); }
 
     static inline int pstore_append(PyObject *list, PyObject *item)
@@ -316,10 +309,9 @@ cdef extern from *:
     unsigned int pstore_version(PyTypeObject*) noexcept
     PyObject* pstore_qualname(PyTypeObject*) noexcept
     bint pstore_is_generic(PyTypeObject*) noexcept
+    bint pstore_has_generic_getattr(PyTypeObject*) noexcept
     bint pstore_is_plain_metaclass(PyTypeObject*) noexcept
-    bint pstore_is_own_iterator(PyObject*) noexcept
     bint pstore_is_next(PyObject*) noexcept
-    PyObject* pstore_next(PyObject*) noexcept
     bint pstore_same_text(PyObject*, PyObject*) noexcept
     PyObject* pstore_dict(PyObject*) noexcept
     void pstore_set_doc(PyTypeObject*, const char*) noexcept
@@ -382,8 +374,6 @@ cdef extern from "Python.h":
     PyObject* PyObject_GetIter(PyObject*)
     PyObject* PyObject_GenericGetDict(PyObject*, void*)
     PyObject* PyObject_GetAttr(PyObject*, PyObject*)
-    PyObject* PyObject_CallMethodOneArg(PyObject*, PyObject*, PyObject*)
-    PyObject* PyObject_CallOneArg(PyObject*, PyObject*)
     PyObject* PyImport_GetModuleDict()
     PyObject* PyModule_GetDict(PyObject*)
     PyObject* _PyType_Lookup(PyTypeObject*, PyObject*)
@@ -393,7 +383,6 @@ cdef extern from "Python.h":
     PyObject* PyExc_AttributeError
     void* PyLong_AsVoidPtr(object) except? NULL
     object PyLong_FromVoidPtr(void*)
-    object PyMemoryView_FromObject(object)
 
 ctypedef unsigned char byte
 
@@ -427,7 +416,6 @@ cdef enum:
     LONG_BINGET = 0x6A
     LIST = 0x6C
     EMPTY_LIST = 0x5D
-    OBJ = 0x6F
     PUT = 0x70
     BINPUT = 0x71
     LONG_BINPUT = 0x72
@@ -471,6 +459,7 @@ cdef enum:
     FRAME_HEADER = 9
     MOST_OPEN = 1000
     IDS_IN_IDS = 1000
+    IDS_OF_IDS = 100
 
 cdef enum:
     SMALL = 256 * 1024  # an output buffer or memo of more bytes than this isn't kept for the next stream
@@ -519,14 +508,14 @@ cdef enum:
 
 cdef struct Frame:
     int kind
-    int code            # opcode behind the parts
+    int code            # opcode behind the parts; IN_SCRIPT: how it ends
     int phase           # where a frame with several kinds of parts stands
     bint hidden         # a persistent id: no step of the path in an error message
     bint ended          # the iterator has given all it has
     Py_ssize_t at       # index or position of the next part
     Py_ssize_t count    # items of a batch that are written; of a dict: pairs that are still expected
     Py_ssize_t size     # of a dict when it was begun
-    Py_ssize_t batch    # pairs or elements of a batch that are written; or one of the two below
+    Py_ssize_t batch    # pairs or elements of a batch that are written; or NOT_BEGUN or SINGLE
     Py_ssize_t batches  # how many are still to begin
     PyObject* obj       # owned, as all that follow: the object
     PyObject* part      # the part that is being written
@@ -548,7 +537,8 @@ cdef inline size_t hash_of(size_t address) noexcept:
 
 # ------------------------------------------------------------------------------------------------- what types are known
 
-# What is known of a type. Borrowed: it is never followed, only compared, together with the version that goes with it.
+# What is known of a type. The type is borrowed, and compared together with its version: it is followed only where it is at
+# hand anyway.
 cdef struct Plan:
     PyTypeObject* type
     unsigned int version
@@ -556,6 +546,7 @@ cdef struct Plan:
     bint has_dict
     PyObject* slots     # owned list of the names of slots, or NULL
     PyObject* module    # owned; where the type itself was found, or NULL
+    PyObject* package   # owned: the top package of the module
     PyObject* name      # owned
 
 cdef enum:
@@ -579,6 +570,7 @@ cdef Plan* plan_of(PyTypeObject* type) noexcept:
             return NULL
     Py_XDECREF(plan.slots)
     Py_XDECREF(plan.module)
+    Py_XDECREF(plan.package)
     Py_XDECREF(plan.name)
     memset(plan, 0, sizeof(Plan))
     plan.type = type
@@ -609,9 +601,14 @@ cdef int learn(PyTypeObject* type) except -1:
     if found != NULL and Py_TYPE(found) != _getset_type:
         return 0
     plan.has_dict = found != NULL
+    for slot in slots:
+        # What stands before a slot may be anybody's code.
+        found = _PyType_Lookup(type, <PyObject*> slot)
+        if found == NULL or Py_TYPE(found) != _member_type:
+            return 0
     if slots:
-        plan.slots = <PyObject*> slots
-        Py_INCREF(plan.slots)
+        slots = list(slots)  # theirs is anybody's
+        plan.slots = own(<PyObject*> slots)
     plan.plain = 1
     return 0
 
@@ -624,32 +621,38 @@ cdef bint find_type(PyTypeObject* type, PyObject** module, PyObject** name) exce
     cdef PyObject* found
     if plan == NULL or qualname == NULL or Py_TYPE(qualname) != &PyUnicode_Type:
         return False
-    if Py_TYPE(<PyObject*> type) != &PyType_Type and (
-        not pstore_is_plain_metaclass(Py_TYPE(<PyObject*> type))
-        or _PyType_Lookup(Py_TYPE(<PyObject*> type), _qualname) != _type_qualname
-    ):
-        return False
+    if Py_TYPE(<PyObject*> type) != &PyType_Type:  # another metaclass may answer otherwise
+        found = _PyType_Lookup(Py_TYPE(<PyObject*> type), _module)
+        if (
+            not pstore_is_plain_metaclass(Py_TYPE(<PyObject*> type))
+            or _PyType_Lookup(Py_TYPE(<PyObject*> type), _qualname) != _type_qualname
+            or (found != _type_module and Py_TYPE(found) != &PyUnicode_Type)
+        ):
+            return False
     if plan.name != qualname:
         where = (<object> type).__module__
         text = <str> qualname
         if plan.type != type or pstore_version(type) != plan.version:
             return False
-        if Py_TYPE(<PyObject*> where) != &PyUnicode_Type or "." in text or text.endswith("<lambda>"):
+        if Py_TYPE(<PyObject*> where) != &PyUnicode_Type or "." in text or text.endswith(("<lambda>", "<locals>")):
             return False
+        package = (<str> where).partition(".")[0] if "." in <str> where else where  # an import begins with it
         Py_XDECREF(plan.module)
+        Py_XDECREF(plan.package)
         Py_XDECREF(plan.name)
-        plan.module = <PyObject*> where
-        Py_INCREF(plan.module)
-        plan.name = qualname
-        Py_INCREF(qualname)
+        plan.module = own(<PyObject*> where)
+        plan.package = own(<PyObject*> package)
+        plan.name = own(qualname)
     modules = PyImport_GetModuleDict()
     if modules == NULL or not PyDict_CheckExact(modules):
         return False
-    found = PyDict_GetItemWithError(modules, plan.module)
-    if found == NULL or Py_TYPE(found) != &PyModule_Type:
-        return False
-    found = PyDict_GetItemWithError(PyModule_GetDict(found), plan.name)
+    found = PyDict_GetItemWithError(modules, plan.package)
+    if found != NULL and plan.package != plan.module:
+        found = PyDict_GetItemWithError(modules, plan.module)
+    if found != NULL and Py_TYPE(found) == &PyModule_Type:
+        found = PyDict_GetItemWithError(PyModule_GetDict(found), plan.name)
     if found != <PyObject*> type:
+        PyErr_Clear()  # whatever it is, the slow way comes upon it
         return False
     module[0] = plan.module
     name[0] = plan.name
@@ -674,6 +677,8 @@ cdef PyObject* _getnewargs = kept_name("__getnewargs__")
 cdef PyObject* _getnewargs_ex = kept_name("__getnewargs_ex__")
 cdef PyObject* _dict = kept_name("__dict__")
 cdef PyObject* _qualname = kept_name("__qualname__")
+cdef PyObject* _module = kept_name("__module__")
+cdef PyObject* _type_module = _PyType_Lookup(&PyType_Type, _module)
 cdef PyObject* _type_qualname = _PyType_Lookup(&PyType_Type, _qualname)
 cdef PyTypeObject* _object_type = <PyTypeObject*> object
 cdef PyObject* _object_reduce_ex = _PyType_Lookup(_object_type, _reduce_ex)
@@ -686,6 +691,11 @@ class _Probe:
     pass
 
 
+class _SlotProbe:
+    __slots__ = ("slot",)
+
+
+cdef PyTypeObject* _member_type = Py_TYPE(_PyType_Lookup(<PyTypeObject*> _SlotProbe, <PyObject*> "slot"))
 cdef PyTypeObject* _getset_type = Py_TYPE(_PyType_Lookup(<PyTypeObject*> _Probe, _dict))
 # Whether an instance without attributes has a state, an empty one: up to Python 3.10.
 cdef bint EMPTY_STATE = _Probe().__reduce_ex__(2)[2] is not None
@@ -935,6 +945,7 @@ cdef class IdentityTable:
         return Mapping.__eq__(self, other)
 
     __hash__ = None
+    __reversed__ = None
 
     def __repr__(self):
         return f"{type(self).__name__}({dict(self.items())!r})"
@@ -963,8 +974,10 @@ cdef class Pickler:
     cdef object buffer_callback
 
     # The memo. `kept` has the objects, each at the place that is its index, and is what the cyclic garbage collector sees.
-    # The tables are emptied backwards along it, so that no search is ever broken off by a slot that was freed.
+    # The tables are emptied backwards along it (`empty_backwards`), so that no search is broken off by a slot that was freed.
     cdef list kept
+    cdef list spare     # an empty one, with room
+    cdef bint doubled   # one object may be in `kept` twice: it was written through its own name, or set so by the user
     cdef list given     # the indices of the first objects, where the user has set the memo; else None
     cdef Slot* objects  # by identity
     cdef size_t objects_mask
@@ -1001,6 +1014,7 @@ cdef class Pickler:
     cdef Py_ssize_t watched  # more open objects than this are looked through for one that leads to itself
     cdef Py_ssize_t hidden
     cdef Py_ssize_t open_ids
+    cdef Py_ssize_t nested_ids
     cdef bint saving        # a part is being written, and not what a frame itself adds
 
     # Only where it makes the keys of a set's elements: see `_canonical`.
@@ -1009,6 +1023,9 @@ cdef class Pickler:
     cdef list work
     cdef dict lower
     cdef bint whole
+
+    def __cinit__(self, *args, **keywords):
+        self.kept = []
 
     def __init__(
         self,
@@ -1037,8 +1054,6 @@ cdef class Pickler:
         if global_persistent_id is not None:
             setattr(self, "global_persistent_id", global_persistent_id)
         self.buffer_callback = buffer_callback
-        if self.kept is None:
-            self.kept = []
         forget(self, 0)
         self.canonical = canonical
         self.override = MISSING
@@ -1086,17 +1101,17 @@ cdef class Pickler:
             RuntimeError: Called by a hook while this pickler is writing.
         """
         check_idle(self)
-        if self.kept is not None:
-            forget(self, 0)
+        forget(self, 0)
 
     @property
     def memo(self):
         """What was written: ``{id(obj): (index, obj)}``, a copy. May be set, but not while the pickler is writing."""
+        check_made(self)
         return {id(obj): (index_of(self, place), obj) for place, obj in enumerate(self.kept)}
 
     @memo.setter
     def memo(self, value):
-        check_idle(self)
+        check_ready(self)
         entries = memo_entries(value)
         forget(self, 0)
         for _, obj in entries:
@@ -1105,6 +1120,7 @@ cdef class Pickler:
 
     def memoized(self):
         """Return the objects in the memo, in the order of their indices."""
+        check_made(self)
         return list(self.kept)
 
     def persistent_id(self, obj):
@@ -1137,20 +1153,25 @@ cdef inline int check_idle(Pickler self) except -1:
     return 0
 
 
-cdef inline int check_ready(Pickler self) except -1:
+cdef inline int check_made(Pickler self) except -1:
     if not self.ready:
         raise not_initialised(self)
+    return 0
+
+
+cdef inline int check_ready(Pickler self) except -1:
+    check_made(self)
     return check_idle(self)
 
 
 cdef object hook(Pickler self, PyObject* name):
     """Return a hook, or None where the user has given none."""
     cdef PyObject* found = _PyType_Lookup(Py_TYPE(<PyObject*> self), name)
-    if found == _PyType_Lookup(_pickler_type, name):
+    if found == _PyType_Lookup(_pickler_type, name) and pstore_has_generic_getattr(Py_TYPE(<PyObject*> self)):
         found = pstore_dict(<PyObject*> self)
-        if found != NULL:
-            found = PyDict_GetItemWithError(found, name)
-        return None if found == NULL else <object> found
+        if found == NULL or not has_name(found, name):
+            return None
+        return <object> PyDict_GetItemWithError(found, name)
     return getattr(self, <str> name)
 
 
@@ -1308,10 +1329,10 @@ cdef object take_output(Pickler self):
     cdef PyObject* result
     if self.size <= FRAME_TARGET:
         return self.out[:self.size]
+    self.capacity = 0
     _PyBytes_Resize(&self.buffer, self.size)
     result = self.buffer
     self.buffer = NULL
-    self.capacity = 0
     whole = <object> result
     Py_DECREF(result)
     return whole
@@ -1322,9 +1343,7 @@ cdef int flush(Pickler self) except -1:
     if self.asker is not None:
         raise _Cut
     close_frame(self)
-    open_frame(self)
-    watch(self)
-    return 0
+    return open_frame(self)
 
 
 cdef int watch(Pickler self) except -1:
@@ -1398,17 +1417,19 @@ cdef inline Slot* find_text(Pickler self, PyObject* text) noexcept:
     return slot
 
 
-cdef inline void occupy(Pickler self, Slot* slot, PyObject* obj) noexcept:
-    """Give a free slot to an object which is about to be kept."""
-    slot.tag = <uint32_t> (<size_t> obj >> 4)
-    slot.place = <uint32_t> PyList_GET_SIZE(<PyObject*> self.kept) + 1
-    self.objects_used += 1
-
-
-cdef inline void occupy_text(Pickler self, Slot* slot, PyObject* text) noexcept:
-    slot.tag = <uint32_t> <size_t> PyObject_Hash(text)
-    slot.place = <uint32_t> PyList_GET_SIZE(<PyObject*> self.kept) + 1
-    self.texts_used += 1
+cdef inline int occupy(Pickler self, Slot* slot, PyObject* obj) except -1:
+    """Keep an object, and give it the slot in which its search has ended."""
+    pstore_append(<PyObject*> self.kept, obj)
+    if slot.place:
+        self.doubled = True
+    elif is_text(self, obj):
+        slot.tag = <uint32_t> <size_t> PyObject_Hash(obj)
+        self.texts_used += 1
+    else:
+        slot.tag = <uint32_t> (<size_t> obj >> 4)
+        self.objects_used += 1
+    slot.place = <uint32_t> PyList_GET_SIZE(<PyObject*> self.kept)
+    return 0
 
 
 cdef inline bint is_text(Pickler self, PyObject* obj) noexcept:
@@ -1431,9 +1452,8 @@ cdef inline Py_ssize_t recall(Pickler self, PyObject* obj) noexcept:
 cdef Slot* larger(Slot* old, size_t* mask) except NULL:
     """Return a new table in place of one that is to be freed, and set its mask."""
     cdef size_t size = 64 if old == NULL else (mask[0] + 1) * (4 if mask[0] < 65536 else 2)
-    cdef Slot* new = <Slot*> pstore_zeroed(size * sizeof(Slot))
-    if new == NULL or size > 0xFFFFFFFF:
-        free(new)
+    cdef Slot* new = NULL if size > 0xFFFFFFFF else <Slot*> pstore_zeroed(size * sizeof(Slot))
+    if new == NULL:
         raise MemoryError
     free(old)
     mask[0] = size - 1
@@ -1486,46 +1506,93 @@ cdef inline int enter(Pickler self, PyObject* obj) except -1:
     if is_text(self, obj):
         room_for_text(self)
         slot = find_text(self, obj)
-        self.texts_used -= slot.place != 0
-        occupy_text(self, slot, obj)
     else:
         room_for_object(self)
         slot = find(self, obj)
-        self.objects_used -= slot.place != 0
-        occupy(self, slot, obj)
-    return pstore_append(<PyObject*> self.kept, obj)
+    return occupy(self, slot, obj)
 
 
 cdef int forget(Pickler self, Py_ssize_t known) except -1:
     """Leave no more than so many objects in the memo."""
-    cdef PyObject* kept = <PyObject*> self.kept
+    cdef list kept = self.kept
+    cdef bint huge = PyList_GET_SIZE(<PyObject*> kept) * sizeof(Slot) > SMALL
+    if not known:
+        self.given = None
+    if PyList_GET_SIZE(<PyObject*> kept) <= known:
+        return 0
+    if huge and not known:
+        free(self.objects)
+        free(self.texts)
+        self.objects = self.texts = NULL
+        self.objects_mask = self.texts_mask = 0
+        self.objects_used = self.texts_used = 0
+        self.doubled = False
+    elif self.doubled:
+        rebuild(self, known)
+    else:
+        empty_backwards(self, known)
+    # From here on all is in order: letting an object go may run anybody's code, and that may use this pickler.
+    if known:
+        release(kept, known)  # ... but not now: it is in the middle of a dump
+        return 0
+    self.kept = [] if self.spare is None else self.spare
+    self.spare = None
+    release(kept, 0)
+    if not huge:
+        self.spare = kept
+    return 0
+
+
+cdef int empty_backwards(Pickler self, Py_ssize_t known) except -1:
+    """Free the slots of all objects but the first ones, the last one first."""
+    cdef Py_ssize_t place = PyList_GET_SIZE(<PyObject*> self.kept)
+    cdef PyObject* obj
+    while place > known:
+        obj = PyList_GET_ITEM(<PyObject*> self.kept, place - 1)
+        if is_text(self, obj):
+            find_text(self, obj).place = 0
+            self.texts_used -= 1
+        else:
+            find(self, obj).place = 0
+            self.objects_used -= 1
+        place -= 1
+    return 0
+
+
+cdef int rebuild(Pickler self, Py_ssize_t known) except -1:
+    """Fill the tables anew with the first objects."""
+    cdef Py_ssize_t i
     cdef PyObject* obj
     cdef Slot* slot
-    cdef Py_ssize_t last
-    cdef bint huge = PyList_GET_SIZE(kept) * sizeof(Slot) > SMALL
-    while PyList_GET_SIZE(kept) > known:
-        last = PyList_GET_SIZE(kept) - 1
-        obj = PyList_GET_ITEM(kept, last)
+    self.objects_used = self.texts_used = 0
+    if self.objects != NULL:
+        memset(self.objects, 0, (self.objects_mask + 1) * sizeof(Slot))
+    if self.texts != NULL:
+        memset(self.texts, 0, (self.texts_mask + 1) * sizeof(Slot))
+    for i in range(known):
+        obj = PyList_GET_ITEM(<PyObject*> self.kept, i)
         if is_text(self, obj):
             slot = find_text(self, obj)
-            if slot.place == <uint32_t> last + 1:
-                slot.place = 0
-                self.texts_used -= 1
-        elif self.objects_used:
+            self.texts_used += slot.place == 0
+            slot.tag = <uint32_t> <size_t> PyObject_Hash(obj)
+        else:
             slot = find(self, obj)
-            if slot.place == <uint32_t> last + 1:
-                slot.place = 0
-                self.objects_used -= 1
-        pstore_set_list_size(kept, last)
-        Py_DECREF(obj)  # may run anybody's code, which finds all in order
-    if not PyList_GET_SIZE(kept):
-        self.given = None
-        if huge:
-            free(self.objects)
-            free(self.texts)
-            self.objects = self.texts = NULL
-            self.objects_mask = self.texts_mask = 0
-            self.kept = []
+            self.objects_used += slot.place == 0
+            slot.tag = <uint32_t> (<size_t> obj >> 4)
+        slot.place = <uint32_t> i + 1
+    self.doubled = known > 0
+    return 0
+
+
+cdef int release(list kept, Py_ssize_t known) except -1:
+    """Let go of all objects in a list but the first ones; the list keeps its room."""
+    cdef PyObject* obj
+    cdef Py_ssize_t last = PyList_GET_SIZE(<PyObject*> kept) - 1
+    while last >= known:
+        obj = PyList_GET_ITEM(<PyObject*> kept, last)
+        pstore_set_list_size(<PyObject*> kept, last)
+        Py_DECREF(obj)
+        last -= 1
     return 0
 
 
@@ -1644,12 +1711,7 @@ cdef inline int save_str(Pickler self, PyObject* obj) except -1:
     if self.fast:
         return 0
     put_memoize(self, PyList_GET_SIZE(<PyObject*> self.kept))
-    # The slot is still free: what has run since doesn't come to the memo.
-    if self.canonical:
-        occupy_text(self, slot, obj)
-    else:
-        occupy(self, slot, obj)
-    return pstore_append(<PyObject*> self.kept, obj)
+    return occupy(self, slot, obj)  # it is still free: what has run since doesn't come to the memo
 
 
 cdef inline int put_str(Pickler self, PyObject* obj) except -1:
@@ -1770,14 +1832,17 @@ cdef int save_picklebuffer(Pickler self, object obj) except -1:
             if view.readonly:
                 put1(self, READONLY_BUFFER)
             return DONE
-        content = view
-        size = content.shape[0]
-        data = <const char*> &content[0] if size else NULL
-        if view.readonly:
-            put_counted_bytes(self, data, size, None)
-        else:
-            put_bytearray(self, data, size)
-        content = None
+        try:
+            # The file's code may change the original.
+            content = view.tobytes() if self.to_file and view.nbytes >= FRAME_TARGET else view
+            size = content.shape[0]
+            data = <const char*> &content[0] if size else NULL
+            if view.readonly:
+                put_counted_bytes(self, data, size, None)
+            else:
+                put_bytearray(self, data, size)
+        finally:
+            content = None  # else the view couldn't be given back
     return memoize(self, <PyObject*> obj)
 
 
@@ -1844,6 +1909,7 @@ cdef int save(Pickler self, PyObject* part) except -1:
     cdef PyObject* found
     if self.size >= self.flush_at:
         flush(self)
+        watch(self)
     if self.ask_all is not None:
         pid = self.ask_all(<object> part)
         if pid is not None:
@@ -1921,10 +1987,15 @@ cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
         put1(self, PERSID)
         put_bytes(self, line)
         return put1(self, 10)
+    # The only recursion: an id that is a class may have an id itself.
+    self.nested_ids += 1
+    if self.nested_ids > IDS_OF_IDS:
+        raise too_many_ids(IDS_OF_IDS)
     if is_atom(Py_TYPE(<PyObject*> pid)):
         done = save_atom(self, <PyObject*> pid)
     else:
         done = save_known(self, <PyObject*> pid, False)
+    self.nested_ids -= 1
     if done == DONE:
         return put1(self, BINPERSID)
     # Below the id, whose frame is now on the stack, comes the one that says whose id it is.
@@ -1935,7 +2006,7 @@ cdef int save_id(Pickler self, PyObject* obj, object pid) except -1:
     if self.open_ids > IDS_IN_IDS:
         while self.depth > depth:
             pop(self)
-        raise too_many_ids()
+        raise too_many_ids(IDS_IN_IDS)
     return OPENED
 
 
@@ -2012,6 +2083,7 @@ cdef int save_all(Pickler self, PyObject* root) except -1:
     cdef Py_ssize_t i
     self.watched = MOST_OPEN
     self.open_ids = 0
+    self.nested_ids = 0
     self.hidden = 0
     self.saving = True
     try:
@@ -2472,7 +2544,6 @@ cdef int close_elements(Pickler self, PyObject* obj, int code) except -1:
 
 cdef int step_elements(Pickler self) except -1:
     cdef Frame* frame = top(self)
-    cdef PyObject* item
     while True:
         if frame.second == NULL:
             frame.second = next_item(frame.source)
@@ -2597,7 +2668,6 @@ cdef Pickler keys_of(Pickler asker, int level, list work):
     self.bin = asker.bin
     self.fix_imports = asker.fix_imports
     self.canonical = True
-    self.kept = []
     self.limit = 256 << 4 * level
     self.ask_all = asker.ask_all
     self.ask_inst = asker.ask_inst
@@ -2673,7 +2743,7 @@ cdef int save_other(Pickler self, PyObject* obj, bint ask) except -1:
                     return save_old_style(self, obj, arguments)
         else:
             plan = plan_of(type)
-            if plan != NULL and plan.plain > 0:
+            if plan != NULL and plan.plain > 0 and is_plain_class(type):
                 return save_plain(self, obj, plan)
             value = checked(reduce_object(self, obj, MISSING))
             if plan != NULL and not plan.plain and is_plain(value):
@@ -2739,6 +2809,14 @@ cdef object checked(object value):
         ):
             return value
     return check_reduction(value)
+
+
+cdef inline bint is_plain_class(PyTypeObject* type) noexcept:
+    """Tell whether the class of a class, which its version doesn't speak of, leaves the reduction alone."""
+    cdef PyTypeObject* metaclass = Py_TYPE(<PyObject*> type)
+    return metaclass == &PyType_Type or (
+        pstore_is_plain_metaclass(metaclass) and _PyType_Lookup(metaclass, _reduce) == _object_reduce
+    )
 
 
 cdef bint is_iterator_or_none(PyObject* obj) noexcept:
@@ -2984,7 +3062,7 @@ cdef int take_pair(Frame* frame, PyObject* item) except -1:
     """Make an item of a mapping, which is handed over, the one that is being written, beginning with its key."""
     if not PyTuple_CheckExact(item) or PyTuple_GET_SIZE(item) != 2:
         try:
-            pair = tuple(checked_pair(<object> item))
+            pair = checked_pair(<object> item)
         finally:
             Py_DECREF(item)
         item = own(<PyObject*> pair)
@@ -3021,7 +3099,7 @@ cdef bint step_state(Pickler self, Frame* frame) except -1:
 
 cdef int save_plain(Pickler self, PyObject* obj, Plan* plan) except -1:
     """Write an instance of which it is known that it is reduced to its class and a state."""
-    cdef PyTypeObject* type = plan.type
+    cdef object cls = <object> plan.type
     cdef PyObject* attributes = NULL
     cdef PyObject* value
     cdef PyObject* name = NULL
@@ -3036,10 +3114,7 @@ cdef int save_plain(Pickler self, PyObject* obj, Plan* plan) except -1:
         Py_DECREF(attributes)
         if not PyDict_CheckExact(attributes) or (
             PyDict_GET_SIZE(attributes)
-            and (
-                PyDict_GetItemWithError(attributes, _reduce_ex) != NULL
-                or PyDict_GetItemWithError(attributes, _getstate) != NULL
-            )
+            and (has_name(attributes, _reduce_ex) or has_name(attributes, _getstate))
         ):  # an attribute of the instance itself is what is asked
             return save_reduction(self, obj, checked(reduce_object(self, obj, MISSING)))
         if not EMPTY_STATE and not PyDict_GET_SIZE(attributes):
@@ -3059,7 +3134,15 @@ cdef int save_plain(Pickler self, PyObject* obj, Plan* plan) except -1:
             values[<object> name] = filled
         if values:
             state = (state, values)
-    return save_instance(self, obj, <PyObject*> type, state)
+    return save_instance(self, obj, <PyObject*> cls, state)
+
+
+cdef inline bint has_name(PyObject* attributes, PyObject* name) except -1:
+    if PyDict_GetItemWithError(attributes, name) != NULL:
+        return True
+    if PyErr_Occurred():
+        pstore_failed()
+    return False
 
 
 cdef int save_instance(Pickler self, PyObject* obj, PyObject* cls, object state) except -1:
@@ -3103,7 +3186,7 @@ cdef bint has_id(Pickler self, PyObject* obj) except -1:
     """Tell whether the table of persistent ids may have one for an object."""
     if self.identities is not None:
         return self.identities.get_c(obj) != NULL
-    return self.other_ids is not None and PyLong_FromVoidPtr(obj) in self.other_ids
+    return self.other_ids is not None and self.other_ids.get(PyLong_FromVoidPtr(obj)) is not None
 
 
 cdef bint save_class_at_once(Pickler self, PyObject* cls) except -1:
@@ -3193,7 +3276,7 @@ cdef int put_global(Pickler self, int code, module, name) except -1:
     return put_bytes(self, lines_of_global(module, name, self.proto, fix_imports=self.fix_imports))
 
 
-cdef int save_old_style(Pickler self, PyObject* obj, tuple arguments) except -1:
+cdef int save_old_style(Pickler self, PyObject* obj, object arguments) except -1:
     """Write an instance as Python 2 wrote one of an old-style class, up to its state."""
     cls = type(<object> obj)
     pid = None if self.ask_global is None else self.ask_global(cls)

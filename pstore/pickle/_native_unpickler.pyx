@@ -10,20 +10,22 @@ What makes it fast:
 - The opcodes that most of a stream is made of are run in one switch (`run`), on the bytes where they lie.
 - The stack is an array of C, from which lists, tuples and dicts are filled without anything in between. It, the marks and
   the memo are kept from stream to stream, and emptied in the time that filling them took.
-- An instance's attributes are set straight into it. What is known of its class for that is checked by the class's version
-  tag, which the interpreter renews with each change of the class or its bases.
+- An instance's attributes are set straight into it; the dict that is its state in the stream isn't even made (`fold`). What
+  is known of its class for that is checked by the class's version tag, which the interpreter renews with each change of
+  the class or its bases.
 - Hooks are looked up once a stream, and not at all where there can't be any. A class is found without a Python call where
   its module is loaded.
-- The cyclic garbage collector rests while no code but ours runs: nothing that a stream has built is garbage yet.
+- The cyclic garbage collector rests while no code but ours runs: next to nothing that a stream has built is garbage yet.
 
 What keeps it safe: what an opcode works on stays on the stack, which owns it, until the opcode is done; and while a stream
 is read nobody else can touch stack, marks or memo (`check_idle`). Every length is compared with the bytes that are there
-before anything is made of that size. The bytes themselves are those of a `bytes` object, which nobody can change.
+before anything is made of that size. The bytes themselves are those of a `bytes` object, which nobody can change: so a
+BytesIO is looked at when a stream begins, and told where it ended when it has.
 """
 
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memset
 
 import builtins
@@ -31,12 +33,13 @@ from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from itertools import islice
+from operator import itemgetter
 from pickle import UnpicklingError
 from struct import error as StructError
 from sys import intern
 
 from . import opcodes as op
-from ._errors import Malformed, MalformedText, MalformedType, MalformedValue, Truncated
+from ._errors import Malformed, MalformedValue, Truncated
 from ._names import from_python2, resolve
 from ._reading import (
     BUSY,
@@ -457,7 +460,6 @@ cdef extern from "Python.h":
     PyObject* PyList_GET_ITEM(PyObject*, Py_ssize_t)
     void PyList_SET_ITEM(PyObject*, Py_ssize_t, PyObject*)
     bint PyTuple_CheckExact(PyObject*)
-    bint PyTuple_Check(PyObject*)
     PyObject* PyTuple_New(Py_ssize_t) except NULL
     Py_ssize_t PyTuple_GET_SIZE(PyObject*)
     PyObject* PyTuple_GET_ITEM(PyObject*, Py_ssize_t)
@@ -469,12 +471,10 @@ cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(PyObject*, PyObject*) except? NULL
     int PyDict_SetItem(PyObject*, PyObject*, PyObject*) except -1
     PyObject* PySet_New(PyObject*) except NULL
-    PyObject* PyFrozenSet_New(PyObject*) except NULL
     bint PySet_CheckExact(PyObject*)
     int PySet_Add(PyObject*, PyObject*) except -1
     bint PyUnicode_CheckExact(PyObject*)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject*)
-    PyObject* PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*) except NULL
     object PyUnicode_FromStringAndSize(const char*, Py_ssize_t)
     PyObject* PyUnicode_DecodeASCII(const char*, Py_ssize_t, const char*) except NULL
     PyObject* PyUnicode_DecodeRawUnicodeEscape(const char*, Py_ssize_t, const char*) except NULL
@@ -597,13 +597,13 @@ cdef enum:
 
 # ----------------------------------------------------------------------------------------------- what never changes
 
-cdef list names = []  # they live as long as this module
+cdef list kept_names = []  # they live as long as this module
 
 
 cdef PyObject* kept_name(str name) except NULL:
     """Return a string for C, as the interpreter's own are kept."""
     name = intern(name)
-    names.append(name)
+    kept_names.append(name)
     return <PyObject*> name
 
 
@@ -663,8 +663,8 @@ cdef struct Plan:
     int state               # how BUILD puts a state into one
     bint has_dict
     int count               # how many attributes are known, in the order in which the last states had them
-    PyObject* names[KNOWN_NAMES]  # owned, interned
-    Py_ssize_t slots[KNOWN_NAMES] # where the slot of that name lies in an instance; 0 where it is an attribute in the __dict__
+    PyObject* names[KNOWN_NAMES]   # owned, interned
+    Py_ssize_t slots[KNOWN_NAMES]  # where the slot of that name lies in an instance; 0 of what is in the __dict__
 
 # Ways to make an instance, and to put a state into it.
 cdef enum:
@@ -813,8 +813,8 @@ cdef class Unpickler:
     cdef bint tool           # made by `references` or `globals`, which set its hooks
     cdef bint guarded        # find_global was given
     cdef bint refuses        # ... as None
-    cdef object find         # what finds classes, None where it is our own find_class
-    cdef object ask          # persistent_load, None where it is our own
+    cdef object find         # what finds classes, UNSET where it is our own find_class
+    cdef object ask          # persistent_load, UNSET where it is our own
     cdef list ids            # ... where it is a list
     cdef list found_names    # what `globals` collects, or None
     cdef object buffers      # iterator
@@ -933,10 +933,11 @@ cdef class Unpickler:
             raise TypeError(MEMO_TYPE)
         if any(index < 0 for index in value):
             raise ValueError(MEMO_NEGATIVE)
-        value = dict(value)
+        entries = [(int.__index__(index), obj) for index, obj in dict(value).items()]
         clear_memo(self)
-        for index in sorted(value):
-            memo_put(self, index, <PyObject*> value[index])
+        for index, obj in sorted(entries, key=itemgetter(0)):
+            if index >= 0:  # which an odd int may have lied about
+                memo_put(self, index, <PyObject*> obj)
 
     def persistent_load(self, pid):
         """Return the object that a persistent id stands for. To be overridden, or set to a list.
@@ -1102,14 +1103,13 @@ cdef int finish(Unpickler self) except -1:
             self.memory.seek(self.at - self.base)
     finally:
         clear_stack(self)
-        self.find = None
+        self.find = self.ask = UNSET
         self.walked = None
         if not self.tool:
-            self.ask = None
             self.ids = None
         if self.input != FED:
-            self.held = None
-            self.scratch = None
+            self.held = self.scratch = None
+            self.at = self.end = self.base = NULL
         self.busy = False
     return 0
 
@@ -1123,6 +1123,7 @@ cdef int prepare(Unpickler self) except -1:
     self.hash_work = 0
     self.id_work = 0
     self.guarded = self.refuses = False
+    self.find = self.ask = UNSET
     if attributes != NULL and not PyDict_GET_SIZE(attributes):
         attributes = NULL
     if type == <PyTypeObject*> Unpickler and attributes == NULL:
@@ -1138,7 +1139,7 @@ cdef int prepare(Unpickler self) except -1:
         if _PyType_Lookup(type, _persistent_load) == own_persistent_load:
             return 0
     ask = self.persistent_load
-    if not isinstance(ask, list):
+    if not py_isinstance(ask, list):
         self.ask = ask
     elif PyList_CheckExact(<PyObject*> ask):
         self.ids = ask
@@ -1677,8 +1678,12 @@ cdef PyObject* unfold(Unpickler self, Py_ssize_t at) except NULL:
     if at >> 3 >= self.folded_room or not self.folded[at >> 3] & 1 << (at & 7):
         return items
     unfolded = PyDict_New()
-    for i in range(0, PyTuple_GET_SIZE(items), 2):  # the keys are plain str
-        PyDict_SetItem(unfolded, PyTuple_GET_ITEM(items, i), PyTuple_GET_ITEM(items, i + 1))
+    try:
+        for i in range(0, PyTuple_GET_SIZE(items), 2):  # the keys are plain str: this runs nobody's code
+            PyDict_SetItem(unfolded, PyTuple_GET_ITEM(items, i), PyTuple_GET_ITEM(items, i + 1))
+    except MemoryError:
+        Py_DECREF(unfolded)
+        raise
     PyList_SET_ITEM(<PyObject*> self.memoised, at, unfolded)
     self.folded[at >> 3] &= ~(1 << (at & 7))
     Py_DECREF(items)
@@ -2132,15 +2137,16 @@ cdef int load_binpersid(Unpickler self) except -1:
 cdef PyObject* persistent(Unpickler self, PyObject* pid) except NULL:
     """Return the object that an id stands for; owned."""
     cdef PyObject* found
-    if self.persistent_objects is not None and (Py_TYPE(pid) == &PyLong_Type or Py_TYPE(pid) == &PyUnicode_Type):
-        if PyDict_CheckExact(<PyObject*> self.persistent_objects):
-            found = PyDict_GetItemWithError(<PyObject*> self.persistent_objects, pid)
+    objects = self.persistent_objects
+    if objects is not None and (Py_TYPE(pid) == &PyLong_Type or Py_TYPE(pid) == &PyUnicode_Type):
+        if PyDict_CheckExact(<PyObject*> objects):
+            found = PyDict_GetItemWithError(<PyObject*> objects, pid)
             if found != NULL:
                 Py_INCREF(found)
                 return found
         else:
             leave(self)
-            obj = self.persistent_objects.get(<object> pid, UNSET)
+            obj = objects.get(<object> pid, UNSET)
             come_back(self)
             if obj is not UNSET:
                 Py_INCREF(<PyObject*> obj)
@@ -2149,7 +2155,7 @@ cdef PyObject* persistent(Unpickler self, PyObject* pid) except NULL:
         pstore_append(<PyObject*> self.ids, pid)
         Py_INCREF(pid)
         return pid
-    if self.ask is None:
+    if self.ask is UNSET:
         raise Malformed(NO_LOADER)
     leave(self)
     obj = self.ask(<object> pid)
@@ -2211,7 +2217,7 @@ cdef object find(Unpickler self, module, name):
     if self.refuses:
         raise refused(module, name)
     leave(self)
-    if self.find is None:
+    if self.find is UNSET:
         found = find_plainly(self, module, name)
     else:
         found = self.find(module, name)
@@ -2220,36 +2226,36 @@ cdef object find(Unpickler self, module, name):
 
 
 cdef object find_plainly(Unpickler self, module, name):
-    cdef PyObject* found
     PySys_Audit("pickle.find_class", "OO", <PyObject*> module, <PyObject*> name)
     if self.proto < 3 and self.fix_imports:
         module, name = from_python2(module, name)
-    found = find_loaded(<PyObject*> module, <PyObject*> name)
-    if found != NULL:
-        return <object> found
-    return resolve(module, name, dotted=self.proto >= 4)
+    found = find_loaded(module, name)
+    return resolve(module, name, dotted=self.proto >= 4) if found is UNSET else found
 
 
-cdef PyObject* find_loaded(PyObject* module, PyObject* name) except? NULL:
-    """Return what a module holds under a plain name, borrowed; NULL where it isn't as simple as that."""
+cdef object find_loaded(module, name):
+    """Return what a module holds under a plain name; UNSET where it isn't as simple as that."""
     cdef PyObject* modules = PyImport_GetModuleDict()
-    cdef PyObject* holder
-    cdef PyObject* contents
-    cdef PyObject* spec
-    if not is_simple(name) or not PyUnicode_CheckExact(module) or not PyDict_CheckExact(modules):
-        return NULL
+    cdef PyObject* found
+    if not is_simple(<PyObject*> name) or not PyUnicode_CheckExact(<PyObject*> module) or not PyDict_CheckExact(modules):
+        return UNSET
     if PyDict_GetItemWithError(<PyObject*> builtins_names, _import) != <PyObject*> original_import:
-        return NULL
-    holder = PyDict_GetItemWithError(modules, module)
-    if holder == NULL or Py_TYPE(holder) != &PyModule_Type:
-        return NULL
-    contents = PyModule_GetDict(holder)
-    spec = PyDict_GetItemWithError(contents, _spec)
-    if spec != NULL and spec != Py_None:
+        return UNSET
+    found = PyDict_GetItemWithError(modules, <PyObject*> module)
+    if found == NULL or Py_TYPE(found) != &PyModule_Type or PyModule_GetDict(found) == NULL:
+        return UNSET
+    holder = <object> found
+    found = PyDict_GetItemWithError(PyModule_GetDict(<PyObject*> holder), _spec)
+    if found != NULL and found != Py_None:
         # While another thread imports the module, the import statement waits for it.
-        if Py_TYPE(spec) != module_spec_type or getattr(<object> spec, "_initializing", False) is not False:
-            return NULL
-    return PyDict_GetItemWithError(contents, name)
+        if Py_TYPE(found) != module_spec_type or is_initializing(<object> found):
+            return UNSET
+    found = PyDict_GetItemWithError(PyModule_GetDict(<PyObject*> holder), <PyObject*> name)
+    return UNSET if found == NULL else <object> found
+
+
+cdef bint is_initializing(spec) except -1:
+    return getattr(spec, "_initializing", False) is not False
 
 
 cdef bint is_simple(PyObject* name) noexcept:
@@ -2292,21 +2298,30 @@ cdef int load_reduce(Unpickler self) except -1:
     cdef PyObject* function = peek(self, 2)
     cdef PyObject* arguments = peek(self, 1)
     cdef PyObject* result
-    leave(self)
     if not PyTuple_CheckExact(arguments) or not PyCallable_Check(function):
-        check_call(<object> function, <object> arguments)
-    if (function == <PyObject*> set_type or function == <PyObject*> frozenset_type) and len(<object> arguments) == 1:
-        if PyList_CheckExact(PyTuple_GET_ITEM(arguments, 0)):  # as protocols 0 to 3 write sets
-            check_list(self, <list> PyTuple_GET_ITEM(arguments, 0))
-    if PyTuple_CheckExact(arguments):
-        result = PyObject_Call(function, arguments, NULL)
-    else:
-        made = (<object> function)(*(<object> arguments))
-        result = <PyObject*> made
-        Py_INCREF(result)
+        return load_reduce_slowly(self)
+    if function == <PyObject*> set_type or function == <PyObject*> frozenset_type:
+        if PyTuple_GET_SIZE(arguments) == 1 and PyList_CheckExact(PyTuple_GET_ITEM(arguments, 0)):
+            check_list(self, <list> PyTuple_GET_ITEM(arguments, 0))  # as protocols 0 to 3 write sets
+    leave(self)
+    result = PyObject_Call(function, arguments, NULL)
     come_back(self)
     drop(self)
     replace_top(self, result)
+    return 0
+
+
+cdef int load_reduce_slowly(Unpickler self) except -1:
+    function, arguments = <object> peek(self, 2), <object> peek(self, 1)
+    leave(self)
+    check_call(function, arguments)
+    if (function is set or function is frozenset) and len(arguments) == 1 and type(arguments[0]) is list:
+        check_list(self, arguments[0])
+    result = function(*arguments)
+    come_back(self)
+    Py_INCREF(<PyObject*> result)
+    drop(self)
+    replace_top(self, <PyObject*> result)
     return 0
 
 
@@ -2450,26 +2465,26 @@ cdef int put_items(Unpickler self, Plan* plan, PyObject* instance, PyObject** it
     cdef unsigned int version = plan.version
     cdef Py_ssize_t i = 0
     cdef int done = 0
-    while i < count:
+    while i < count and is_valid(plan, version, instance):
         if is_known(plan, done, items[i]) and not plan.slots[done]:
             PyObject_GenericSetAttr(instance, plan.names[done], items[i + 1])
         else:
             put_attribute(plan, instance, items[i], items[i + 1], done)
         i += 2
         done += 1
-        if not is_valid(plan, version, instance):  # what was there before may have run code as it went
-            rest = {}
-            while i < count:
-                rest[<object> items[i]] = <object> items[i + 1]
-                i += 2
-            leave(self)
-            set_attributes(<object> instance, rest)
-            come_back(self)
+    if i < count:
+        rest = {<object> items[at]: <object> items[at + 1] for at in range(i, count, 2)}
+        leave(self)
+        set_attributes(<object> instance, rest)
+        come_back(self)
     return 0
 
 
 cdef inline bint is_valid(Plan* plan, unsigned int version, PyObject* instance) noexcept:
-    """Whether a plan is still that of an instance's class, and the class as it was."""
+    """Whether a plan is still that of an instance's class, and the class as it was.
+
+    An attribute that is replaced may run code as it goes.
+    """
     return plan.type == Py_TYPE(instance) and plan.version == version and pstore_version(plan.type) == version
 
 
@@ -2481,20 +2496,18 @@ cdef int put_attributes(Unpickler self, Plan* plan, PyObject* instance, PyObject
     cdef int done = 0
     cdef PyObject* name
     cdef PyObject* value
-    while PyDict_Next(state, &at, &name, &value):
+    while is_valid(plan, version, instance) and PyDict_Next(state, &at, &name, &value):
         if is_known(plan, done, name) and not plan.slots[done]:
             PyObject_GenericSetAttr(instance, plan.names[done], value)
         else:
             put_attribute(plan, instance, name, value, done)
         done += 1
-        # What was there before may have run code as it went.
         if PyDict_GET_SIZE(state) != size:
             raise RuntimeError("dictionary changed size during iteration")
-        if not is_valid(plan, version, instance):
-            leave(self)
-            set_attributes(<object> instance, dict(islice((<dict> state).items(), done, None)))
-            come_back(self)
-            break
+    if done < size:
+        leave(self)
+        set_attributes(<object> instance, dict(islice((<dict> state).items(), done, None)))
+        come_back(self)
     return done
 
 
@@ -2502,6 +2515,7 @@ cdef int put_attribute(Plan* plan, PyObject* instance, PyObject* name, PyObject*
     cdef PyObject* found = NULL
     cdef bint plain = PyUnicode_CheckExact(name)
     Py_INCREF(name)
+    Py_INCREF(value)
     if plain:
         PyUnicode_InternInPlace(&name)
         found = _PyType_Lookup(Py_TYPE(instance), name)
@@ -2516,6 +2530,7 @@ cdef int put_attribute(Plan* plan, PyObject* instance, PyObject* name, PyObject*
             put_in_dict(instance, name, value)
     finally:
         Py_DECREF(name)
+        Py_DECREF(value)
     return 0
 
 

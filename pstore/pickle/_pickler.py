@@ -35,6 +35,7 @@ from ._writing import (
     FRAME_TARGET,
     HIGHEST_PROTOCOL,
     IDS_IN_IDS,
+    IDS_OF_IDS,
     MOST_OPEN,
     NO_FILE,
     Writable,
@@ -180,6 +181,7 @@ class Pickler:
         self._framing = False
         self._sink: Callable[[bytes], object] = _nowhere
         self._open_ids = 0
+        self._nested_ids = 0
         self._ask_inst: Hook | None = None
         self._ask_global: Hook | None = None
         self._override: Hook = MISSING
@@ -232,11 +234,12 @@ class Pickler:
     @property
     def memo(self) -> dict[int, tuple[int, Any]]:
         """What was written: ``{id(obj): (index, obj)}``, a copy. May be set, but not while the pickler is writing."""
+        self._check_made()
         return {id(obj): (self._memo[id(obj)], obj) for obj in self._kept}
 
     @memo.setter
     def memo(self, value: Mapping[int, tuple[int, Any]]) -> None:
-        self._check_idle()
+        self._check_ready()
         entries = memo_entries(value)
         self._memo = {id(obj): index for index, obj in entries}
         self._kept = [obj for _, obj in entries]
@@ -244,6 +247,7 @@ class Pickler:
 
     def memoized(self) -> list[Any]:
         """Return the objects in the memo, in the order of their indices."""
+        self._check_made()
         return list(self._kept)
 
     def persistent_id(self, obj: Any) -> Any:
@@ -265,9 +269,12 @@ class Pickler:
 
     # -------------------------------------------------------------------------------------------------------- the work
 
-    def _check_ready(self) -> None:
+    def _check_made(self) -> None:
         if not hasattr(self, "_memo"):
             raise not_initialised(self)
+
+    def _check_ready(self) -> None:
+        self._check_made()
         self._check_idle()
 
     def _check_idle(self) -> None:
@@ -338,6 +345,7 @@ class Pickler:
 
     def _save(self, root: Any) -> None:
         """Write an object and all that it reaches."""
+        self._nested_ids = 0
         out = self._out
         limit = self._limit
         memo = self._memo
@@ -449,13 +457,17 @@ class Pickler:
         if not self.bin:
             self._out += b"%b%b\n" % (op.PERSID, line_of_id(pid))
             return None
+        self._nested_ids += 1
+        if self._nested_ids > IDS_OF_IDS:
+            raise too_many_ids(IDS_OF_IDS)
         opened = self._open(pid)
+        self._nested_ids -= 1
         if opened is None:
             self._out += op.BINPERSID
             return None
         self._open_ids += 1
         if self._open_ids > IDS_IN_IDS:
-            raise too_many_ids()
+            raise too_many_ids(IDS_IN_IDS)
         return self._id_parts(pid, *opened), op.BINPERSID
 
     def _id_parts(self, pid: Any, parts: Parts, closing: Closing) -> Parts:
@@ -734,7 +746,11 @@ class Pickler:
         # already, and that no hook is asked for, needs no generator.
         cls = class_of_newobj(obj, arguments)
         index = self._memo.get(id(cls))
-        if index is None or not self._hookless or (self.persistent_ids is not None and id(cls) in self.persistent_ids):
+        if (
+            index is None
+            or not self._hookless
+            or (self.persistent_ids is not None and self.persistent_ids.get(id(cls)) is not None)
+        ):
             return self._call_parts(obj, function, arguments), partial(_close_call, (state, items, pairs, setter))
         self._get(index)
         if len(self._out) >= self._limit:

@@ -22,6 +22,7 @@ FRAME_TARGET: Final = 64 * 1024  # a frame is closed before the first object tha
 FRAME_LEAST: Final = 4  # fewer bytes than this aren't worth a frame
 MOST_OPEN: Final = 1000  # so often an object may be begun before it is first finished
 IDS_IN_IDS: Final = 1000  # an object's id may contain an object that has an id, and so on; but not for ever
+IDS_OF_IDS: Final = 100  # ... and an id that is a class may have an id itself
 
 BUSY: Final = "this pickler is in the middle of a dump"
 NO_FILE: Final = "this pickler has no file: call dumps(), or make it with a file"
@@ -214,14 +215,14 @@ def checked_pair(pair: Any) -> tuple[Any, Any]:
     Raises:
         Unpicklable: It is no pair.
     """
-    if not isinstance(pair, tuple) or len(pair) != 2:
+    if not isinstance(pair, tuple) or tuple.__len__(pair) != 2:
         raise UnpicklableType("dict items iterator must return 2-tuples")
-    return pair
+    return tuple.__getitem__(pair, 0), tuple.__getitem__(pair, 1)
 
 
-def too_many_ids() -> Unpicklable:
+def too_many_ids(depth: int) -> Unpicklable:
     """Return what is said where ids lead to ids without end."""
-    return Unpicklable(f"persistent ids contain what has a persistent id, {IDS_IN_IDS} deep and on")
+    return Unpicklable(f"persistent ids contain what has a persistent id, {depth} deep and on")
 
 
 def check_endless(unfinished: Iterable[Any], *, fast: bool) -> None:

@@ -80,8 +80,8 @@ def reduce_value(
 
 def reduce_plainly(obj: Any, protocol: int, table: Mapping[type, Callable[[Any], Any]]) -> Reduced:
     """Do what `reduce_value` does, with a plain tuple of the six elements: the engines unpack it at once."""
+    reduce: Any = registered(table, type(obj))
     try:
-        reduce: Any = registered(table, type(obj))
         if reduce is not MISSING:
             value = reduce(obj)
         elif (reduce := getattr(obj, "__reduce_ex__", MISSING)) is not MISSING:

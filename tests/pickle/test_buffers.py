@@ -204,3 +204,16 @@ def test_callback_that_raises(engine: Engine) -> None:
 
     with pytest.raises(KeyError, match="mine"):
         engine.dumps([PickleBuffer(b"x")], 5, buffer_callback=callback)
+
+
+def test_file_that_fails_in_a_buffer(engine: Engine) -> None:
+    """What the file raises while a large buffer is written is what comes out."""
+
+    class File:
+        def write(self, data: Any) -> None:
+            if len(data) > 1000:
+                raise OSError("full")
+
+    for content in bytes(100_000), bytearray(100_000):
+        with pytest.raises(OSError, match="full"):
+            engine.Pickler(File(), 5).dump(["x", pickle.PickleBuffer(content)])

@@ -323,3 +323,83 @@ class TestUnpickler:
         (loaded,) = unpickler.load()
         unpickler.clear_memo()
         assert sys.getrefcount(loaded) == count
+
+
+class Finalized:
+    """Calls a function when it is let go; written as something else, so that only the memo holds it."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return int, ()
+
+    def __del__(self) -> None:
+        self.call()
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_finalizers_in_clear_memo(engine: Engine, size: int) -> None:
+    """What `clear_memo` lets go may dump and clear with the same pickler: it finds an empty memo, and leaves its own."""
+    kept: list[Any] = []
+    for call in (
+        lambda pickler: pickler.clear_memo(),
+        lambda pickler: kept.append(pickler.dumps([1, 2])),
+        lambda pickler: setattr(pickler, "memo", {}),
+    ):
+        pickler = engine.Pickler(None, 4)
+        pickler.dumps([[i] for i in range(size)])
+        pickler.dumps(Finalized(lambda call=call, pickler=pickler: call(pickler)))
+        pickler.clear_memo()
+        known = len(pickler.memoized())
+        assert pickler.dumps(["after"]) == engine.dumps(["after"], 4)
+        assert len(pickler.memoized()) == known + 2
+    assert kept == [engine.dumps([1, 2], 4)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_objects_that_are_memoised_twice(engine: Engine, seed: int) -> None:
+    """A memo that has objects under two keys is forgotten like any other, and what is written next stands alone."""
+    objects = [[i] for i in range(25 + 40 * seed)]
+    pickler = engine.Pickler(None, 2)
+    for _ in range(3):
+        entries = [(i, obj) for i, obj in enumerate([*objects, *objects[seed : seed + 8]])]
+        pickler.memo = dict(enumerate(entries))
+        pickler.clear_memo()
+        assert pickler.memoized() == []
+        for obj in [objects, objects[::-1]]:
+            assert pickler.dumps(obj) == engine.dumps(obj, 2)
+            pickler.clear_memo()
+
+
+def test_class_that_is_written_through_its_own_name(engine: Engine) -> None:
+    """A class whose name has an id that contains the class has two places in the memo, and the streams load."""
+    given: list[Any] = []
+
+    def persistent_id(obj: Any) -> Any:
+        if obj == "Finalized" and not given:
+            given.append([Finalized, *([i] for i in range(3000))])
+            return given[0]
+        return None
+
+    pickler = engine.Pickler(None, 4, persistent_id=persistent_id)
+    later = [1, 2]
+    data = pickler.dumps([Finalized, later, later, Finalized])
+    loaded = engine.loads(data, persistent_load=lambda pid: "Finalized")
+    assert loaded == [Finalized, later, later, Finalized]
+    assert loaded[1] is loaded[2]
+    pickler.clear_memo()
+    assert pickler.dumps([later]) == engine.dumps([later], 4)
+
+
+def test_memo_without_init(engine: Engine) -> None:
+    """A pickler whose `__init__` wasn't called has no memo, and says so."""
+    pickler = engine.Pickler.__new__(engine.Pickler)
+    for use in (
+        lambda: pickler.memo,
+        pickler.memoized,
+        lambda: setattr(pickler, "memo", {1: (0, "a")}),
+        lambda: pickler.dumps(1),
+    ):
+        with pytest.raises(pickle.PicklingError, match="__init__"):
+            use()

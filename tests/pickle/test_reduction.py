@@ -731,3 +731,53 @@ class TestReduceValue:
                 apply_state(copy, rest[0])
             expected = pickle.loads(pickle.dumps(obj, protocol))
             assert_alike(expected, copy)
+
+
+class OddPair(tuple):
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 2
+
+
+def test_odd_pairs(engine: Engine) -> None:
+    """Of a pair of a mapping what counts is what it holds, whatever a subclass of tuple says of itself."""
+
+    class Mapping:
+        def __init__(self, pair: Any) -> None:
+            self.pair = pair
+
+        def __reduce__(self) -> Any:
+            return dict, (), None, None, iter([self.pair])
+
+    for protocol in PROTOCOLS:
+        assert engine.loads(engine.dumps(Mapping(OddPair((1, 2))), protocol)) == {1: 2}
+        for wrong in OddPair((1,)), OddPair((1, 2, 3)):
+            with pytest.raises(pickle.PicklingError, match="2-tuples"):
+                engine.dumps(Mapping(wrong), protocol)
+
+
+class Slots:
+    __slots__ = ("one", "two")
+
+
+class Shadowed(Slots):
+    __slots__ = ()
+
+    @property
+    def one(self) -> int:
+        type(self).__slotnames__.clear()
+        return 1
+
+
+def test_code_in_place_of_a_slot(engine: Engine) -> None:
+    """A property that shadows a slot may change what is known of its class; the interpreter's own error comes out."""
+    obj = Shadowed()
+    obj.two = 2
+    for _ in range(3):
+        Shadowed.__slotnames__ = ["one", "two"]
+        with pytest.raises(RuntimeError, match="changed size"):
+            engine.dumps([obj, obj], 4)
