@@ -7,6 +7,7 @@ import inspect
 import io
 import pickle
 import pickletools
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,8 @@ from .processes import run
 from .zoo import Plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .engines import Engine
 
 ADDED = {"IdentityTable", "references", "globals", "engine", "engine_reason", "reduce_value", "apply_state"}
@@ -199,3 +202,10 @@ def test_readable_by_every_python(engine: Engine) -> None:
         data = engine.dumps(value, protocol)
         assert max(opcode.proto for opcode, _, _ in pickletools.genops(data)) <= protocol
         assert data.startswith(b"\x80" + bytes([protocol])) == (protocol >= 2)
+
+
+def test_opcodes_of_the_native_engine(root: Path) -> None:
+    """The constants that the native engine is compiled with are the opcodes of the table, all of them."""
+    text = (root / "pstore" / "pickle" / "_native_opcodes.pxd").read_text("utf-8")
+    found = {name: int(code, 16) for name, code in re.findall(r"^    (\w+) = (0x\w+)$", text, re.MULTILINE)}
+    assert found == {opcode.name: opcode.code[0] for opcode in opcodes.OPCODES}
