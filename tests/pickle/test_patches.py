@@ -561,3 +561,31 @@ def test_version_tags_used_up(pair: tuple[Engine, Engine]) -> None:
     assert pair[1].dumps(one, 4) == pair[0].dumps(one, 4)
     del m.Plain.__getstate__
     assert pair[1].dumps(one, 4) == pair[0].dumps(one, 4)
+
+
+@pytest.mark.parametrize("hook", ["persistent_id", "inst_persistent_id", "reducer_override", "persistent_ids"])
+def test_class_changed_by_the_hook_that_is_asked(pair: tuple[Engine, Engine], hook: str) -> None:
+    """An object that a hook makes an instance of another class is written as what it is then."""
+    results = []
+    for engine in pair:
+        m = new_module()
+        for _ in range(3):  # both classes are known
+            engine.dumps([m.Plain(), m.WithMeta(), m.Data(), m.Other()], 4)
+        told = []
+        for cls in m.Other, m.WithMeta, m.Data:
+            one = m.Plain()
+
+            def swap(obj: Any, one: Any = one, cls: Any = cls) -> Any:
+                if obj is one:
+                    one.__class__ = cls
+                return NotImplemented if hook == "reducer_override" else None
+
+            class Table(dict):
+                def get(self, key: Any, default: Any = None, one: Any = one, swap: Any = swap) -> Any:
+                    return swap(one) if key == id(one) else None
+
+            pickler = engine.Pickler(None, 4)
+            setattr(pickler, hook, Table() if hook == "persistent_ids" else swap)
+            told.append(outcome(lambda: pickler.dumps([one, one])))
+        results.append(told)
+    assert results[1] == results[0]
