@@ -2665,6 +2665,7 @@ cdef int save_other(Pickler self, PyObject* obj, bint ask) except -1:
         value = self.override(<object> obj)
         if value is not NotImplemented:
             return save_reduction(self, obj, check_reduction(value))
+    type = Py_TYPE(obj)  # who was asked may have given the object another class
     if type == &PyType_Type:
         return save_type(self, obj)
     if by_name:
