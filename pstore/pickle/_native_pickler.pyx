@@ -26,6 +26,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from ._native_opcodes cimport *
+from ._native_shared cimport *
 
 import codecs
 import copyreg
@@ -205,57 +206,15 @@ cdef extern from *:
     #endif
     }
 
-    /* The version tag of a type, 0 where it has none. No other type gets the same, nor the same type after a change. */
-    static inline unsigned int pstore_version(PyTypeObject *type)
-    {
-    #if PY_VERSION_HEX < 0x030D0000
-        if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG))
-            return 0;
-    #endif
-        return type->tp_version_tag;
-    }
-
     static inline PyObject *pstore_qualname(PyTypeObject *type)
     {
         return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) ? ((PyHeapTypeObject *)type)->ht_qualname : NULL;
-    }
-
-    static inline int pstore_is_generic(PyTypeObject *type)
-    {
-        return type->tp_getattro == PyObject_GenericGetAttr && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE);
-    }
-
-    static inline int pstore_has_generic_getattr(PyTypeObject *type)
-    {
-        return type->tp_getattro == PyObject_GenericGetAttr;
-    }
-
-    static inline int pstore_is_plain_metaclass(PyTypeObject *type)
-    {
-        return type->tp_getattro == PyType_Type.tp_getattro;
     }
 
     static inline int pstore_is_next(PyObject *obj)
     {
         return Py_TYPE(obj)->tp_iternext != NULL;
     }
-
-    static inline int pstore_same_text(PyObject *one, PyObject *other)
-    {
-        Py_ssize_t length = PyUnicode_GET_LENGTH(one);
-        int kind = PyUnicode_KIND(one);
-        return PyUnicode_GET_LENGTH(other) == length && (int)PyUnicode_KIND(other) == kind
-            && !memcmp(PyUnicode_DATA(one), PyUnicode_DATA(other), (size_t)length * kind);
-    }
-
-    /* The `__dict__` of an instance of a compiled class, borrowed, or NULL. */
-    static inline PyObject *pstore_dict(PyObject *obj)
-    {
-        PyObject **at = _PyObject_GetDictPtr(obj);
-        return at ? *at : NULL;
-    }
-
-    static inline void pstore_set_doc(PyTypeObject *type, const char *doc) { type->tp_doc = doc; }
 
     /* Zeroed memory, to be freed by free(). A large table is visited all over, so that most of what it costs are the page
        faults, unless its pages are large ones. */
@@ -286,16 +245,6 @@ cdef extern from *:
     /* Of a list that only we change: its room is kept when it is emptied, and used again. */
     static inline void pstore_set_list_size(PyObject *list, Py_ssize_t size) { Py_SET_SIZE((PyVarObject *)list, size); }
 
-    static inline int pstore_append(PyObject *list, PyObject *item)
-    {
-        Py_ssize_t size = Py_SIZE(list);
-        if (size >= ((PyListObject *)list)->allocated)
-            return PyList_Append(list, item);
-        Py_INCREF(item);
-        PyList_SET_ITEM(list, size, item);
-        Py_SET_SIZE((PyVarObject *)list, size + 1);
-        return 0;
-    }
     """
     bint pstore_digit(PyObject*, long long*) noexcept
     bint pstore_int64(PyObject*, long long*) noexcept
@@ -308,20 +257,12 @@ cdef extern from *:
     Py_ssize_t pstore_utf8_size(PyObject*) noexcept
     void pstore_put_utf8(char*, PyObject*) noexcept
     bint pstore_ready(PyObject*) noexcept
-    unsigned int pstore_version(PyTypeObject*) noexcept
     PyObject* pstore_qualname(PyTypeObject*) noexcept
-    bint pstore_is_generic(PyTypeObject*) noexcept
-    bint pstore_has_generic_getattr(PyTypeObject*) noexcept
-    bint pstore_is_plain_metaclass(PyTypeObject*) noexcept
     bint pstore_is_next(PyObject*) noexcept
-    bint pstore_same_text(PyObject*, PyObject*) noexcept
-    PyObject* pstore_dict(PyObject*) noexcept
-    void pstore_set_doc(PyTypeObject*, const char*) noexcept
     void* pstore_zeroed(size_t) noexcept
     void pstore_prefetch(void*) noexcept
     int pstore_failed() except -1
     void pstore_set_list_size(PyObject*, Py_ssize_t) noexcept
-    int pstore_append(PyObject*, PyObject*) except -1
 
 cdef extern from "Python.h":
     PyTypeObject* Py_TYPE(PyObject*)
@@ -349,6 +290,7 @@ cdef extern from "Python.h":
     PyTypeObject PyModule_Type
     bint PyType_HasFeature(PyTypeObject*, unsigned long)
     unsigned long Py_TPFLAGS_TYPE_SUBCLASS
+    unsigned long Py_TPFLAGS_HEAPTYPE
     bint PyCallable_Check(PyObject*)
     Py_ssize_t PyList_GET_SIZE(PyObject*)
     PyObject* PyList_GET_ITEM(PyObject*, Py_ssize_t)
@@ -525,7 +467,8 @@ cdef int learn(PyTypeObject* type) except -1:
         return 0
     plan.plain = -1
     if (
-        not pstore_is_generic(type)
+        not PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
+        or not pstore_is_generic(type)
         or _PyType_Lookup(type, _reduce_ex) != _object_reduce_ex
         or _PyType_Lookup(type, _reduce) != _object_reduce
         or _PyType_Lookup(type, _class) != _object_class
@@ -1104,8 +1047,8 @@ cdef inline int check_ready(Pickler self) except -1:
 cdef object hook(Pickler self, PyObject* name):
     """Return a hook, or None where the user has given none."""
     cdef PyObject* found = _PyType_Lookup(Py_TYPE(<PyObject*> self), name)
-    if found == _PyType_Lookup(_pickler_type, name) and pstore_has_generic_getattr(Py_TYPE(<PyObject*> self)):
-        found = pstore_dict(<PyObject*> self)
+    if found == _PyType_Lookup(_pickler_type, name) and pstore_is_generic(Py_TYPE(<PyObject*> self)):
+        found = pstore_attributes(<PyObject*> self)
         if found == NULL or not has_name(found, name):
             return None
         return <object> PyDict_GetItemWithError(found, name)
@@ -1113,7 +1056,7 @@ cdef object hook(Pickler self, PyObject* name):
 
 
 cdef int find_hooks(Pickler self) except -1:
-    cdef PyObject* attributes = pstore_dict(<PyObject*> self)
+    cdef PyObject* attributes = pstore_attributes(<PyObject*> self)
     ids = self.persistent_ids
     self.hooked = Py_TYPE(<PyObject*> self) != _pickler_type or (attributes != NULL and PyDict_GET_SIZE(attributes) != 0)
     self.table = registry.get("dispatch_table")

@@ -29,6 +29,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memset
 
 from ._native_opcodes cimport *
+from ._native_shared cimport *
 
 import builtins
 from collections.abc import Mapping
@@ -191,14 +192,6 @@ cdef extern from *:
         return PyUnicode_DecodeUTF8((const char *)in, size, "surrogatepass");
     }
 
-    static inline int pstore_same_text(PyObject *one, PyObject *other)
-    {
-        Py_ssize_t length = PyUnicode_GET_LENGTH(one);
-        int kind = PyUnicode_KIND(one);
-        return PyUnicode_GET_LENGTH(other) == length && (int)PyUnicode_KIND(other) == kind
-            && !memcmp(PyUnicode_DATA(one), PyUnicode_DATA(other), (size_t)length * kind);
-    }
-
     /* 1 where a str can be looked into (from Python 3.12 on, any). */
     static inline int pstore_ready(PyObject *text)
     {
@@ -208,21 +201,6 @@ cdef extern from *:
     #else
         return PyUnicode_IS_READY(text);
     #endif
-    }
-
-    /* Append to a list. */
-    static inline int pstore_append(PyObject *list, PyObject *item)
-    {
-    #ifndef Py_GIL_DISABLED
-        Py_ssize_t size = PyList_GET_SIZE(list);
-        if (size < ((PyListObject *)list)->allocated) {
-            Py_INCREF(item);
-            PyList_SET_ITEM(list, size, item);
-            Py_SET_SIZE((PyVarObject *)list, size + 1);
-            return 0;
-        }
-    #endif
-        return PyList_Append(list, item);
     }
 
     /* Have a list take over references, behind its own items. */
@@ -274,40 +252,11 @@ cdef extern from *:
 
     static inline Py_ssize_t pstore_room(PyObject *list) { return ((PyListObject *)list)->allocated; }
 
-    /* The version tag of a type, 0 where it has none. No other type gets the same, nor the same type after a change. */
-    static inline unsigned int pstore_version(PyTypeObject *type)
-    {
-    #if PY_VERSION_HEX < 0x030D0000
-        if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG))
-            return 0;
-    #endif
-        return type->tp_version_tag;
-    }
-
-    static inline void pstore_set_doc(PyTypeObject *type, const char *text) { type->tp_doc = text; }
-
     static inline PyObject *pstore_type_dict(PyTypeObject *type) { return type->tp_dict; }
-
-    /* The attributes of one of our own instances; borrowed, NULL where there are none yet. */
-    static inline PyObject *pstore_attributes(PyObject *obj)
-    {
-        PyObject **at = _PyObject_GetDictPtr(obj);
-        return at ? *at : NULL;
-    }
-
-    static inline int pstore_is_generic(PyTypeObject *type)
-    {
-        return type->tp_getattro == PyObject_GenericGetAttr;
-    }
 
     static inline int pstore_sets_generically(PyTypeObject *type)
     {
         return type->tp_setattro == PyObject_GenericSetAttr;
-    }
-
-    static inline int pstore_is_plain_metaclass(PyTypeObject *type)
-    {
-        return type->tp_getattro == PyType_Type.tp_getattro;
     }
 
     static inline int pstore_is_data_descriptor(PyObject *obj) { return Py_TYPE(obj)->tp_descr_set != NULL; }
@@ -404,20 +353,13 @@ cdef extern from *:
     bint pstore_decimal(Bytes, Py_ssize_t, int64_t*) noexcept
     bint pstore_is_ascii(Bytes, Py_ssize_t) noexcept
     PyObject* pstore_text(Bytes, Py_ssize_t) noexcept
-    bint pstore_same_text(PyObject*, PyObject*) noexcept
     bint pstore_ready(PyObject*) noexcept
-    int pstore_append(PyObject*, PyObject*) except -1
     int pstore_extend(PyObject*, PyObject**, Py_ssize_t) except -1
     PyObject** pstore_tuple_items(PyObject*) noexcept
     PyObject* pstore_take_last(PyObject*) noexcept
     Py_ssize_t pstore_room(PyObject*) noexcept
-    unsigned int pstore_version(PyTypeObject*) noexcept
-    void pstore_set_doc(PyTypeObject*, const char*) noexcept
     PyObject* pstore_type_dict(PyTypeObject*) noexcept
-    PyObject* pstore_attributes(PyObject*) noexcept
-    bint pstore_is_generic(PyTypeObject*) noexcept
     bint pstore_sets_generically(PyTypeObject*) noexcept
-    bint pstore_is_plain_metaclass(PyTypeObject*) noexcept
     bint pstore_is_data_descriptor(PyObject*) noexcept
     bint pstore_is_made_plainly(PyTypeObject*) noexcept
     PyObject* pstore_new(PyTypeObject*, PyObject*) except NULL
