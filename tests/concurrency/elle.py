@@ -295,21 +295,20 @@ class _Cycles:
         self.tell = tell
 
     def anomalies(self) -> Iterator[Anomaly]:
-        for times in (frozenset(), frozenset(["time"])):
-            suffix = "-time" if times else ""
-            found = False
-            for kind, allowed, at_least in (
-                ("G0", {"ww"}, "ww"),
-                ("G1c", {"ww", "wr"}, "wr"),
-            ):
-                for cycle in self._cycles(allowed | times, at_least):
-                    found = True
-                    yield Anomaly(kind + suffix, cycle)
-            for kind, cycle in self._cycles_with_rw({"ww", "wr"} | times):
-                found = True
-                yield Anomaly(kind + suffix, cycle)
-            if found:
-                return  # a cycle that needs no time says it better
+        plain = set()
+        for kind, cycle in self._kinds(frozenset()):
+            plain.add(kind)
+            yield Anomaly(kind, cycle)
+        for kind, cycle in self._kinds(frozenset(["time"])):
+            if kind not in plain:  # a cycle that needs no time says it better
+                yield Anomaly(f"{kind}-time", cycle)
+
+    def _kinds(self, times: frozenset[str]) -> Iterator[tuple[str, str]]:
+        for cycle in self._cycles({"ww"} | times, "ww"):
+            yield "G0", cycle
+        for cycle in self._cycles({"ww", "wr"} | times, "wr"):
+            yield "G1c", cycle
+        yield from self._cycles_with_rw({"ww", "wr"} | times)
 
     def _cycles(self, kinds: set[str] | frozenset[str], at_least: str) -> Iterator[str]:
         """Yield a cycle of these kinds for each component that has one with an edge of the kind `at_least`."""
