@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pstore.catalog import Catalog
     from pstore.ghosts import Ghosts
     from pstore.identity import IdentityMap
-    from pstore.loader import Baseline
+    from pstore.states import Baseline
 
 #: How the pickler's path to an attribute begins where a stream holds a dict of attributes, or a pair with those in slots.
 _ATTRIBUTE: Final = re.compile(r"^(?:\[[01]\])?\['([^\W\d]\w*)'\]")

@@ -35,13 +35,14 @@ from pstore.errors import (
     WrongThread,
 )
 from pstore.ghosts import Ghosts
-from pstore.holding import held_outside
 from pstore.identity import IdentityMap
 from pstore.keys import code_of, is_key, key_range, serial_of
-from pstore.loader import Baseline, Loader
+from pstore.loader import Loader
 from pstore.names import Content, Names
 from pstore.records import is_atom
+from pstore.restoring import Restorer
 from pstore.rows import REFERENCE, Head
+from pstore.states import Baseline, States
 from pstore.transactions import Transactions, create, logged, put_head
 
 if TYPE_CHECKING:
@@ -99,10 +100,13 @@ class Session:
         self._catalog = Catalog(policy)
         self._transactions = Transactions(backend, self._catalog)
         self._allocator = self._transactions.allocator
-        self._loader = Loader(self.identity, self._catalog, self._ghosts, self._read_record, self._find_name)
+        self._states = States()
+        self._loader = Loader(
+            self.identity, self._states, self._catalog, self._ghosts, read=self._read_record, names_of=self._find_name
+        )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
+        self._restorer = Restorer(self.identity, self._states, self._loader, self._ghosts, self._changes)
         self.names = Names(self._snapshot, self._loader)
-        self._touched: dict[int, object] = {}
         self._attempt: _Attempt | None = None
         # What others have changed as well: keys and names that can't be committed before a rollback.
         self._overtaken: set[int] = set()
@@ -123,11 +127,11 @@ class Session:
             raise StoreClosed(message)
         self._snapshot()
         key = self.identity.keys[id(obj)]
-        if key in self._loader.baselines:
+        if key in self._states.baselines:
             self._ghosts.wake_resident(obj)
         else:
             self._loader.wake(key, obj)
-        self._touched[key] = obj
+        self._states.touched[key] = obj
 
     def object_at(self, key: int) -> object:
         """Return the object of a key; see `Store.object_at`."""
@@ -164,14 +168,18 @@ class Session:
         """Return the stored objects that a commit would write, as far as they differ from what was loaded."""
         with self._working("compare"):
             self._snapshot()
-            return [self.identity.objects[key] for key in self._compared() if self._unchanged(key) is None]
+            return [
+                self.identity.objects[key] for key in self._states.compared() if self._restorer.unchanged(key) is None
+            ]
 
     def has_uncommitted(self) -> bool:
         """Return whether closing now would lose anything."""
         if self.backend.readonly:
             return False
         with self._working("compare"):
-            return bool(self.names.pending) or any(self._unchanged(key) is None for key in self._compared())
+            return bool(self.names.pending) or any(
+                self._restorer.unchanged(key) is None for key in self._states.compared()
+            )
 
     # ----------------------------------------------------------- transactions
 
@@ -194,9 +202,9 @@ class Session:
         changed: dict[int, Draft] = {}
         try:
             names = self.names.changes(self._content_of)
-            drafts = self._changes.gather(self._compared())
+            drafts = self._changes.gather(self._states.compared())
             changed = {
-                key: drafts[key] for key in sorted(drafts) if drafts[key].differs(self._loader.baselines.get(key))
+                key: drafts[key] for key in sorted(drafts) if drafts[key].differs(self._states.baselines.get(key))
             }
             done = self._write(changed, names, note) if changed or names else Commit(self._allocator.head.revision)
         except BaseException:
@@ -238,19 +246,19 @@ class Session:
     def _rollback(self) -> None:
         self.names.pending.clear()
         replaced: set[int] = set()
-        for key in self._compared():
-            draft = self._unchanged(key)
+        for key in self._states.compared():
+            draft = self._restorer.unchanged(key)
             if draft is not None:
-                self._rest(key, draft)
-            elif not self._restore(key):
+                self._restorer.rest(key, draft)
+            elif not self._restorer.restore(key):
                 replaced.add(key)
-        self._replace(replaced)
+        self._restorer.replace(replaced)
         self._transactions.end()
-        overtaken, self._overtaken = self._overtaken & self._loader.baselines.keys(), set()
+        overtaken, self._overtaken = self._overtaken & self._states.baselines.keys(), set()
         self._overtaken_names.clear()
         if overtaken:
             self._snapshot()
-            self._replace({key for key in overtaken if not self._restore(key, anew=True)})
+            self._restorer.replace({key for key in overtaken if not self._restorer.restore(key, anew=True)})
 
     def close(self) -> None:
         """End the session without a commit. Objects whose state is in memory stay as they are, plain objects."""
@@ -260,10 +268,10 @@ class Session:
         self.closed = True
         self.identity.close()
         self._transactions.end()
-        for key in self._loader.baselines:
+        for key in self._states.baselines:
             if self._ghosts.asleep(self.identity.objects[key]):
                 self._ghosts.wake_resident(self.identity.objects[key])
-        self._touched.clear()
+        self._states.touched.clear()
         self.names.pending.clear()
 
     def check(self) -> None:
@@ -350,13 +358,13 @@ class Session:
 
     def _refuse_conflicts(self, writer: Transaction, changed: Iterable[int], names: Iterable[str]) -> None:
         """Raise ConflictError where somebody else has written since the snapshot what is about to be written."""
-        old = [key for key in changed if key in self._loader.baselines]
+        old = [key for key in changed if key in self._states.baselines]
         keys = tuple(
             key
             for key, row in zip(old, writer.get_many("records", old), strict=True)
             if key in self._overtaken
             or row is None
-            or rows.unseal(rows.record_place(key), row).revision != self._loader.baselines[key].revision
+            or rows.unseal(rows.record_place(key), row).revision != self._states.baselines[key].revision
         )
         both = tuple(sorted({*self.names.conflicts(writer, names), *self._overtaken_names.intersection(names)}))
         if keys or both:
@@ -370,59 +378,17 @@ class Session:
 
     def _publish(self, drafts: dict[int, Draft], changed: dict[int, Draft], revision: int) -> None:
         """After a commit: remember what was written, and put everything behind the barrier that can go there."""
-        self._touched.update({key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)})
+        self._states.touched.update(
+            {key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)}
+        )
         self.names.pending.clear()
         self._catalog.settle()
         for key, draft in changed.items():
-            self._loader.baselines[key] = Baseline(draft.flags, draft.code, revision, draft.body)
+            self._states.put(key, Baseline(draft.flags, draft.code, revision, draft.body))
         self._changes.settle()
         self._transactions.end()
         for key, draft in drafts.items():
-            self._rest(key, draft)
-
-    def _rest(self, key: int, draft: Draft) -> None:
-        """Put an object behind the barrier, unless one of its containers is, or may be, held by anything outside."""
-        if key not in self._touched or not draft.transparent:
-            return
-        if not held_outside(draft.inline) and not held_outside(draft.holders):
-            obj = self._touched.pop(key)
-            if self._loader.settle(key, obj):
-                self._ghosts.put_asleep(obj)
-
-    def _restore(self, key: int, *, anew: bool = False) -> bool:
-        """Make an object what the store says, or a ghost; return whether that is possible in place."""
-        if key in self._loader.loose:
-            return self._loader.refill(key, anew=anew)
-        self._touched.pop(key, None)
-        self._loader.make_ghost(key, self.identity.objects[key])
-        return True
-
-    def _replace(self, replaced: Iterable[int]) -> None:
-        """Forget objects that can't be restored in place, and restore whatever refers to them."""
-        waiting = list(replaced)
-        if not waiting:
-            return
-        gone, affected = set(waiting), set()
-        referring = self._loader.referring()
-        while waiting:
-            for key in referring.get(waiting.pop(), ()):
-                if self._loader.can_refill(key):
-                    affected.add(key)
-                elif key not in gone:
-                    gone.add(key)
-                    waiting.append(key)
-        for key in gone:
-            self._loader.forget(key)
-        for key in affected:
-            self._restore(key)
-
-    def _compared(self) -> list[int]:
-        """Return the keys of all objects that may have changed."""
-        # What isn't in memory any more was touched by code of a load that has failed.
-        return [key for key in (*self._touched, *self._loader.loose) if key in self._loader.baselines]
-
-    def _unchanged(self, key: int) -> Draft | None:
-        return self._changes.compare(key, self._loader.baselines[key])
+            self._restorer.rest(key, draft)
 
     # ------------------------------------------------------------- for errors
 
@@ -461,17 +427,17 @@ class Session:
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        if not self._loader.baselines:
+        if not self._states.baselines:
             self._current_to = self._allocator.head.revision
             return
         newest: dict[int, int] = {}
         for revision, log in logged(reader, self._current_to + 1):
             newest.update(dict.fromkeys(log.keys, revision))
-        baselines, compared = self._loader.baselines, set(self._compared())
+        baselines, compared = self._states.baselines, set(self._states.compared())
         stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
-        kept = {key for key in stale if key in compared and self._unchanged(key) is None}
+        kept = {key for key in stale if key in compared and self._restorer.unchanged(key) is None}
         self._overtaken |= kept
-        self._replace({key for key in stale if key not in kept and not self._restore(key, anew=True)})
+        self._restorer.replace({key for key in stale if key not in kept and not self._restorer.restore(key, anew=True)})
         self._current_to = self._allocator.head.revision
 
     def _read_record(self, key: int) -> Row | None:
