@@ -1,4 +1,6 @@
-"""Whether anything outside a record holds one of the containers in it; reference counts tell.
+"""Who holds an object; reference counts tell.
+
+For records: whether anything outside one holds one of the containers in it.
 
 Such a container can be changed behind the barrier's back, so its record has to stay among those that a commit compares.
 What is held more than once within its record is taken for held outside: that costs a comparison, never a change.
@@ -28,3 +30,13 @@ ALONE: Final = most_references([_owners[0]])
 def held_outside(objects: list[object]) -> bool:
     """Return whether more than one owner, and this list, hold any of the objects."""
     return most_references(objects) > ALONE
+
+
+def references_to(table: dict[int, object], key: int) -> int:
+    """Return how often the object that a table has under a key is referred to, the table included, weakly or not."""
+    obj = table[key]
+    return sys.getrefcount(obj) - _OWN + weakref.getweakrefcount(obj)
+
+
+_OWN = 0  # how many references the function itself has; measured too
+_OWN = references_to({0: []}, 0) - 1
