@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore.holding import references_to
 from pstore.keys import serial_of
-from pstore.restoring import is_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,7 +68,7 @@ class Cache:
         # Each is looked at again only when there is notably more than the last look has left.
         self._shrink_above = limits
         self._relieve_above = Limits(2 * limits.records, 2 * limits.size)
-        self._sweep_above = 2 * limits.records
+        self._sweep_above = limits.records * 5 // 4
 
     def shrink(self) -> None:
         """Between transactions: drop the states that were used least recently, down to the limits."""
@@ -140,7 +139,7 @@ class Cache:
         if references_to(self._states.loose, key) > _OURS:
             return False
         draft = self._restorer.unchanged(key)
-        if draft is None or not is_alone(draft):
+        if draft is None or not self._restorer.is_alone(key, draft):
             return False
         self._dropped(key)
         self._loader.forget(key)
@@ -151,7 +150,7 @@ class Cache:
         if key not in states.baselines or key in states.loose or references_to(states.touched, key) > _OURS:
             return
         draft = self._restorer.unchanged(key)
-        if draft is not None and is_alone(draft):
+        if draft is not None and self._restorer.is_alone(key, draft):
             self._dropped(key)
             self._loader.forget(key)
 
@@ -163,4 +162,4 @@ class Cache:
         for key in [*self._identity.objects]:
             if key not in states.baselines and serial_of(key) and references_to(self._identity.objects, key) == 1:
                 self._identity.remove(key)
-        self._sweep_above = max(2 * self._limits.records, 2 * len(self._identity.objects))
+        self._sweep_above = max(self._limits.records, len(self._identity.objects)) * 5 // 4

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pstore.holding import held_outside
+from pstore.holding import held_outside, is_held_by_parts
+from pstore.records import is_immutable_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,10 +46,21 @@ class Restorer:
 
     def rest(self, key: int, draft: Draft) -> None:
         """Put an object behind the barrier, unless one of its containers is, or may be, held by anything outside."""
-        if key in self._states.touched and is_alone(draft):
+        if key in self._states.touched and self.is_alone(key, draft):
             obj = self._states.touched.pop(key)
             if self._loader.settle(key, obj):
                 self._ghosts.put_asleep(obj)
+
+    def is_alone(self, key: int, draft: Draft) -> bool:
+        """Return whether it is certain that nothing outside an object holds any of the containers in it."""
+        if draft.transparent:
+            return not held_outside(draft.inline) and not held_outside(draft.holders)
+        return not is_held_by_parts(self._identity.objects[key], (draft.inline, draft.holders), self._is_part)
+
+    def _is_part(self, obj: object) -> bool:
+        return self._identity.key_of(obj) is None and (
+            not is_immutable_type(type(obj)) or isinstance(obj, (tuple, frozenset))
+        )
 
     def restore(self, key: int, *, anew: bool = False) -> bool:
         """Make an object what its record says, or a ghost.
@@ -94,8 +106,3 @@ class Restorer:
             self._ghosts.wake_resident(obj)
         self._states.forget(key)
         return has_state
-
-
-def is_alone(draft: Draft) -> bool:
-    """Return whether it is certain that nothing outside an object's record holds any of the containers in it."""
-    return draft.transparent and not held_outside(draft.inline) and not held_outside(draft.holders)

@@ -421,14 +421,18 @@ class Session:
         self._states.touched.clear()
         self.names.pending.clear()
 
-    def check(self) -> None:
-        """Raise StoreClosed or WrongThread where this session can't be used."""
+    def check_open(self) -> None:
+        """Raise StoreClosed where this session was closed, or belongs to the process that this one was forked from."""
         if self.closed:
             message = "the store is closed; open it again"
             raise StoreClosed(message)
         if self.forked:
             message = f"{self.backend} was opened before this process was forked; open it again in this process"
             raise StoreClosed(message)
+
+    def check(self) -> None:
+        """Raise WrongThread, too, where this session belongs to another thread."""
+        self.check_open()
         if self._thread is None:
             self._thread = threading.get_ident()
         elif threading.get_ident() != self._thread:

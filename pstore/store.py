@@ -10,7 +10,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar
 
 from pstore.cache import Limits
-from pstore.errors import ConflictError, Error, StoreBusy, StoreClosed
+from pstore.errors import ConflictError, Error, StoreBusy
 from pstore.savepoint import Savepoint
 from pstore.session import Commit, Options, Session
 
@@ -114,9 +114,7 @@ class Store(MutableMapping[str, Any]):
             StoreClosed: This store was closed.
             ValueError: The isolation is unknown.
         """
-        if self.closed:
-            message = "the store is closed; open it again"
-            raise StoreClosed(message)
+        self._session.check_open()
         options = self._options
         if isolation is not None:
             options = session_options(isolation, *options.limits)
