@@ -212,7 +212,7 @@ class Conflicts:
             shown.append(f"{len(conflicts) - 10} more")
         message = (
             f"another session has committed to {', '.join(shown)} since this one began its transaction; roll back and try"
-            " again, or let `run` do it"
+            " again, or let `run` do so"
         )
         if reason:
             message += f" (they couldn't be merged: {reason})"
@@ -226,8 +226,8 @@ class Conflicts:
             what = self._catalog.label(conflict.key)
             if conflict.name is not None:
                 what += f" (db[{conflict.name!r}])"
-        how = "read" if conflict.read else "written"
-        return f"{what}, {how} here as of revision {conflict.ours} and there in revision {conflict.theirs}"
+        read = ", read here" if conflict.read else ""
+        return f"{what}{read} (revision {conflict.theirs}, where this one has revision {conflict.ours})"
 
 
 def _baseline(key: int, transaction: Transaction) -> Baseline | None:
