@@ -6,6 +6,7 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ USES: dict[str, Callable[[pstore.Store, Any], Any]] = {
 
 def child(db: pstore.Store, ghost: Any, path: str, kind: str) -> None:
     """Use what was inherited: each use works (on a copy) or is refused clearly; nothing hangs."""
-    faulthandler.dump_traceback_later(20, exit=True)
+    faulthandler.register(signal.SIGALRM, chain=True)  # its own timer hangs in a process that was forked
+    signal.alarm(20)
     for use in USES.values():
         try:
             use(db, ghost)

@@ -5,12 +5,15 @@ A job of a process is a function of a module in this directory, called by name, 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -69,12 +72,14 @@ class Job:
 
     def __init__(self, function: str, **arguments: Any) -> None:
         self.function = function
+        # Files and no pipes: a process that it has forked may hold on to them.
+        self.printed = [tempfile.TemporaryFile("w+") for _ in range(2)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", "import teams; teams.main()", function, json.dumps(arguments)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=self.printed[0],
+            stderr=self.printed[1],
+            start_new_session=True,
         )
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
@@ -90,9 +95,12 @@ class Job:
             time.sleep(0.005)
 
     def kill(self) -> None:
-        """Kill it, if it still runs, and wait for its end."""
-        self.process.kill()
-        self.process.communicate()
+        """Kill it and what it has forked, if they still run."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for file in self.printed:
+            file.close()
 
     def result(self) -> Any:
         """Wait for its end; return what the function returned.
@@ -100,11 +108,11 @@ class Job:
         Raises:
             AssertionError: It failed, or didn't end; with what it printed.
         """
-        try:
-            out, errors = self.process.communicate(timeout=TIMEOUT + 10)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(TIMEOUT + 10)
+        for file in self.printed:
+            file.seek(0)
+        out, errors = (file.read() for file in self.printed)
         assert self.process.returncode == 0, f"{self.function}: {self.process.returncode}\n{errors}"
         return json.loads(out.splitlines()[-1])
 

@@ -82,17 +82,27 @@ def test_a_session_belongs_to_the_thread_that_first_uses_it(backend: Backend) ->
     db.commit()
     session = db.session()
 
+    used, tried = threading.Event(), threading.Event()
+
     def use() -> None:
         session["counter"].value += 1
         session.commit()
-
-    elsewhere(use)
-    with pytest.raises(pstore.WrongThread):
-        session["counter"]
-    with pytest.raises(pstore.WrongThread):
+        used.set()
+        assert tried.wait(30)
         session.close()
-    with pytest.raises(pstore.WrongThread):
-        elsewhere(lambda: session["counter"])
+
+    def try_it() -> None:
+        with pytest.raises(pstore.WrongThread):
+            session["counter"]
+        with pytest.raises(pstore.WrongThread):
+            session.close()
+
+    def try_it_too() -> None:
+        assert used.wait(30)
+        try_it()
+        tried.set()
+
+    in_threads(use, try_it_too)
     db.rollback()
     assert db["counter"].value == 6
     db.close()
