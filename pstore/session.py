@@ -16,12 +16,9 @@ object stays in the compared set while anything outside it holds one of its cont
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
-import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import names as naming
 from pstore import rows
@@ -36,11 +33,10 @@ from pstore.errors import (
     MissingRecord,
     ReadOnlyError,
     SavepointEnded,
-    StoreBusy,
     StoreClosed,
-    WrongThread,
 )
 from pstore.ghosts import Ghosts, set_class
+from pstore.guard import Guard
 from pstore.identity import IdentityMap
 from pstore.keys import is_key, key_range, serial_of
 from pstore.loader import Loader
@@ -107,7 +103,7 @@ class Session:
         names: What stands under the names.
         identity: Which object is which key.
         loads: How many records were read.
-        forked: Whether this is a copy, in a process that was forked from the session's own.
+        guard: Says who may use it, and when.
 
     Raises:
         FormatError: There is no store in the backend and it can't be written.
@@ -115,8 +111,6 @@ class Session:
 
     def __init__(self, backend: Backend, policy: Policy, options: Options, thread: int | None) -> None:
         self.backend = backend
-        self.closed = False
-        self.forked = False
         self.loads = 0
         self.identity = IdentityMap()
         self._ghosts = Ghosts(self.wake)
@@ -148,16 +142,14 @@ class Session:
         self._savepoints: dict[int, dict[str, object]] = {}  # mark -> the names that were pending
         self._attempt: _Attempt | None = None
         self._current_to = 0  # the revision up to which what others have changed is known
-        self._work = ""  # what is being done, when objects' own code may run in the middle of it
-        self._thread = thread
+        self.guard = Guard(backend, thread, lambda: self._loader.busy)
         create(backend)
-        _open.add(self)
 
     # ---------------------------------------------------------------- objects
 
     def wake(self, obj: object) -> None:
         """Make a touched object awake, and compare it at the commit."""
-        if self.closed:
+        if self.guard.closed:
             message = (
                 f"an object of {self._ghosts.real_class(obj).__qualname__} wasn't loaded before its store was closed"
             )
@@ -171,7 +163,7 @@ class Session:
         else:
             self._loader.wake(key, obj)
         states.touched[key] = obj
-        if not self._work and not self._loader.busy:
+        if not self.guard.work and not self._loader.busy:
             self._cache.relieve()
 
     def object_at(self, key: int) -> object:
@@ -210,7 +202,7 @@ class Session:
 
     def changed(self) -> list[object]:
         """Return the stored objects that a commit would write, as far as they differ from what was loaded."""
-        with self._working("compare"):
+        with self.guard.working("compare"):
             self._snapshot()
             keys = {key for key in self._states.compared() if self._restorer.unchanged(key) is None}
             keys.update(key for key, row in self._aside.rows() if _revision(key, row))
@@ -224,7 +216,7 @@ class Session:
         """Return whether closing now would lose anything."""
         if self.backend.readonly:
             return False
-        with self._working("compare"):
+        with self.guard.working("compare"):
             return (
                 bool(self.names.pending)
                 or bool(self._aside)
@@ -233,7 +225,7 @@ class Session:
 
     def evict(self, objs: Iterable[object] | None) -> int:
         """Drop states; see `Store.evict`."""
-        with self._working("evict"):
+        with self.guard.working("evict"):
             self._snapshot()
             if objs is None:
                 return self._cache.evict(list(self._states.baselines))
@@ -256,14 +248,14 @@ class Session:
         Raises:
             StoreLocked: Another writer doesn't end.
         """
-        self.check()
+        self.guard.check()
         if exclusive:
             self._transactions.write()
         self._snapshot()
 
     def commit(self, note: str = "") -> Commit:
         """Write what has changed; see `Store.commit`."""
-        with self._working("commit"):
+        with self.guard.working("commit"):
             self._snapshot()
             return self._commit(note)
 
@@ -325,7 +317,7 @@ class Session:
 
     def savepoint(self) -> int:
         """Put what has changed aside; return the number of the savepoint."""
-        with self._working("savepoint"):
+        with self.guard.working("savepoint"):
             self._snapshot()
             self._allocator.save()
             work = Work()
@@ -355,11 +347,11 @@ class Session:
         Raises:
             SavepointEnded: It is over.
         """
-        self.check()
+        self.guard.check()
         if mark not in self._savepoints:
             message = "the savepoint has ended: its transaction is over, or an earlier savepoint was gone back to; make another"
             raise SavepointEnded(message)
-        with self._working("rollback"):
+        with self.guard.working("rollback"):
             self._snapshot()
             self._note_touched()
             self._restore_since(mark)
@@ -368,8 +360,8 @@ class Session:
 
     def rollback(self) -> None:
         """Make the objects in memory what the store says; see `Store.rollback`."""
-        self.check()
-        with self._working("rollback"):
+        self.guard.check()
+        with self.guard.working("rollback"):
             self._rollback()
 
     def _rollback(self) -> None:
@@ -406,13 +398,12 @@ class Session:
 
     def close(self) -> None:
         """End the session without a commit. Objects whose state is in memory stay as they are, plain objects."""
-        if self.closed:
+        if self.guard.closed:
             return
-        self.check_idle("close")
-        self.closed = True
+        self.guard.check_idle("close")
+        self.guard.close()
         self.identity.close()
-        _open.discard(self)
-        if not self.forked:
+        if not self.guard.forked:
             self._transactions.end()
             self._aside.clear()
         for key in self._states.baselines:
@@ -421,57 +412,9 @@ class Session:
         self._states.touched.clear()
         self.names.pending.clear()
 
-    def check_open(self) -> None:
-        """Raise StoreClosed where this session was closed, or belongs to the process that this one was forked from."""
-        if self.closed:
-            message = "the store is closed; open it again"
-            raise StoreClosed(message)
-        if self.forked:
-            message = f"{self.backend} was opened before this process was forked; open it again in this process"
-            raise StoreClosed(message)
-
-    def check(self) -> None:
-        """Raise WrongThread, too, where this session belongs to another thread."""
-        self.check_open()
-        if self._thread is None:
-            self._thread = threading.get_ident()
-        elif threading.get_ident() != self._thread:
-            message = (
-                "a store belongs to one thread, and this is another one; use `session()` to get one for this thread"
-            )
-            raise WrongThread(message)
-
-    def release_thread(self) -> None:
-        """Let the session belong to whoever uses it next."""
-        self._thread = None
-
-    def check_idle(self, what: str, *, loading: bool = True) -> None:
-        """Raise StoreBusy where objects' own code asks for something that would disturb what it was called by.
-
-        Args:
-            what: What it asks for.
-            loading: Whether it would disturb a load.
-        """
-        work = self._work or ("load" if loading and self._loader.busy else "")
-        if work:
-            message = (
-                f"{what} was called by an object's own code (a __setstate__, __getstate__, __reduce__ or the like) in the"
-                f" middle of a {work}; call it when that is over"
-            )
-            raise StoreBusy(message)
-
-    @contextlib.contextmanager
-    def _working(self, work: str) -> Iterator[None]:
-        self.check_idle(work)
-        self._work = work
-        try:
-            yield
-        finally:
-            self._work = ""
-
     def check_writable(self, what: str) -> None:
         """Raise ReadOnlyError, too, where the store can't be changed."""
-        self.check()
+        self.guard.check()
         if self.backend.readonly:
             message = f"the store was opened for reading only: it isn't possible {what}; open it with flag 'w'"
             raise ReadOnlyError(message)
@@ -602,7 +545,7 @@ class Session:
         return self._catalog.label(key)
 
     def _find_name(self, key: int) -> str | None:
-        return None if self.closed else self.names.leading_to(key)
+        return None if self.guard.closed else self.names.leading_to(key)
 
     def _what_changed(self, changed: Iterable[int], names: Iterable[str]) -> str:
         what = [*(f"db[{name!r}]" for name in names), *map(self._catalog.label, changed)]
@@ -613,8 +556,8 @@ class Session:
     def _snapshot(self) -> Transaction:
         """Return the snapshot, beginning it if there is none."""
         transactions = self._transactions
-        if transactions.reader is None or threading.get_ident() != self._thread or self.closed:
-            self.check()
+        if transactions.reader is None or threading.get_ident() != self.guard.thread or self.guard.closed:
+            self.guard.check()
             if transactions.reader is not None:  # and the thread is the first that uses this session
                 return transactions.reader
             try:
@@ -673,17 +616,3 @@ def _refuse_lost(obj: object) -> None:
         " committed, and the transaction was rolled back"
     )
     raise MissingRecord(message)
-
-
-#: The sessions that are open in this process.
-_open: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for session in list(_open):
-        session.forked = True
-        session._thread = -1  # so that every use looks twice
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

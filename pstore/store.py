@@ -114,7 +114,7 @@ class Store(MutableMapping[str, Any]):
             StoreClosed: This store was closed.
             ValueError: The isolation is unknown.
         """
-        self._session.check_open()
+        self._session.guard.check_open()
         options = self._options
         if isolation is not None:
             options = session_options(isolation, *options.limits)
@@ -193,7 +193,7 @@ class Store(MutableMapping[str, Any]):
             raise ValueError(message)
         self._check_not_running("run")
         session = self._session
-        session.check()
+        session.guard.check()
         if session.has_uncommitted():
             message = "run begins with nothing changed, as each attempt begins anew: commit or roll back first"
             raise StoreBusy(message)
@@ -241,9 +241,9 @@ class Store(MutableMapping[str, Any]):
         """
         if self.closed:
             return
-        self._session.check()
+        self._session.guard.check()
         self._check_not_running("close")
-        self._session.check_idle("close")
+        self._session.guard.check_idle("close")
         try:
             if not self.readonly:
                 self.commit()
@@ -266,12 +266,12 @@ class Store(MutableMapping[str, Any]):
     def __del__(self) -> None:
         """Warn when work that wasn't committed is lost."""
         session = getattr(self, "_session", None)  # not there when opening has failed
-        if session is None or session.closed:
+        if session is None or session.guard.closed:
             return
-        if session.forked:  # the other process has it
+        if session.guard.forked:  # the other process has it
             self._close()
             return
-        session.release_thread()
+        session.guard.thread = None  # nobody else can be using it
         try:
             uncommitted = session.has_uncommitted()
         except Error:
@@ -331,7 +331,7 @@ class Store(MutableMapping[str, Any]):
     @property
     def closed(self) -> bool:
         """Whether the store was closed."""
-        return self._session.closed
+        return self._session.guard.closed
 
     def stats(self) -> dict[str, int | str]:
         """Return facts by name: those of the backend (sizes in bytes), `revision`, and `loads`, the records read so far."""
@@ -349,7 +349,7 @@ class Store(MutableMapping[str, Any]):
 
     def _check_change(self, what: str) -> None:
         self._session.check_writable(what)
-        self._session.check_idle(what.removeprefix("to "), loading=False)
+        self._session.guard.check_idle(what.removeprefix("to "), loading=False)
 
     def _check_not_running(self, what: str) -> None:
         if self._running:
@@ -361,7 +361,7 @@ class Store(MutableMapping[str, Any]):
     def _close(self) -> None:
         if not self.closed:
             self._session.close()
-            self._opened.leave(forked=self._session.forked)
+            self._opened.leave(forked=self._session.guard.forked)
 
 
 class Opened:
