@@ -181,10 +181,10 @@ class Session:
     def instances(self, cls: type) -> Iterator[object]:
         """Yield the objects of a class that have records of their own, in the order of their serial numbers."""
         reader = self._snapshot()
+        if self._reads is not None:
+            self._reads.classes.add(cls)
         if self._catalog.knows(cls):
             code = self._catalog.code_of(cls, 0)
-            if self._reads is not None:
-                self._reads.codes.add(code)
             for key in [int(key) for key, _ in reader.scan("records", *key_range(code))]:
                 yield self._loader.follow(key)
 
@@ -529,12 +529,13 @@ class Session:
 
     def _note_read(self, key: int) -> None:
         if self._reads is not None:
-            self._reads.records.add(key)
+            baseline = self._states.baselines.get(key)
+            self._reads.records[key] = 0 if baseline is None else baseline.revision
 
     def _note_touched(self) -> None:
         """Take down what was read, before objects go behind the barrier in the middle of a transaction."""
-        if self._reads is not None:
-            self._reads.records.update(self._states.touched)
+        for key in self._states.touched if self._reads is not None else ():
+            self._note_read(key)
 
     # ------------------------------------------------------------- for errors
 

@@ -73,10 +73,13 @@ class Job:
     def __init__(self, function: str, **arguments: Any) -> None:
         self.function = function
         # Files and no pipes: a process that it has forked may hold on to them.
-        self.printed = [tempfile.TemporaryFile("w+") for _ in range(2)]
+        self.printed = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115  # closed by `kill`
         self.process = subprocess.Popen(
             [sys.executable, "-c", "import teams; teams.main()", function, json.dumps(arguments)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            },
             stdout=self.printed[0],
             stderr=self.printed[1],
             start_new_session=True,

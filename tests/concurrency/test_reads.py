@@ -10,8 +10,6 @@ from counting import Counter, Doctor
 import pstore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pstore.backends import Backend
 
 Step = "Callable[[pstore.Store], Any]"
@@ -27,21 +25,31 @@ class Team:
 
 
 def set_attribute(name: str, attribute: str, value: Any) -> Step:
+    """Return what changes an attribute."""
     return lambda db: setattr(db[name], attribute, value)
 
 
 def put(name: str, value: Any) -> Step:
+    """Return what sets a name."""
     return lambda db: db.__setitem__(name, value)
 
 
 def remove(name: str) -> Step:
+    """Return what removes a name."""
     return lambda db: db.__delitem__(name)
+
+
+def miss(db: pstore.Store) -> None:
+    """Look for a name that isn't there."""
+    with pytest.raises(KeyError):
+        db["new"]
 
 
 change_ann = set_attribute("ann", "on_call", False)
 
 
 def note(db: pstore.Store) -> None:
+    """Change a list within an object."""
     db["team"].notes.append("x")
 
 
@@ -61,12 +69,12 @@ SEEN: dict[str, tuple[Step, Step]] = {
     "list that isn't looked into": (lambda db: db["list"], lambda db: db["list"].append(2)),
     "atom": (lambda db: db["atom"], put("atom", 2)),
     "atom by get": (lambda db: db.get("atom"), remove("atom")),
-    "atom, replaced by an object": (lambda db: db["atom"], lambda db: put("atom", [])(db)),
-    "what a name leads to": (lambda db: db["ann"], lambda db: put("ann", Doctor("new"))(db)),
+    "atom, replaced by an object": (lambda db: db["atom"], lambda db: db.update(atom=[])),
+    "what a name leads to": (lambda db: db["ann"], lambda db: db.update(ann=Doctor("new"))),
     "that there is a name": (lambda db: "ann" in db, remove("ann")),
     "that there is no name": (lambda db: "new" in db, put("new", 1)),
     "that there is no name, by get": (lambda db: db.get("new"), put("new", 1)),
-    "that there is no name, by an error": (lambda db: pytest.raises(KeyError, db.__getitem__, "new"), put("new", 1)),
+    "that there is no name, by an error": (miss, put("new", 1)),
     "all names, one more": (list, put("new", 1)),
     "all names, one less": (list, remove("atom")),
     "all names, by keys": (lambda db: list(db.keys()), put("new", 1)),
