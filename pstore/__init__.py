@@ -8,17 +8,20 @@ from pstore._version import __version__
 from pstore.declare import persistent
 from pstore.errors import (
     ClassNotAllowed,
+    ClassNotFound,
     ConflictError,
     CorruptRecord,
     Error,
     ForeignObject,
     FormatError,
     MissingRecord,
+    NewerVersion,
     ReadOnlyError,
     StorageError,
     StoreClosed,
     StoreLocked,
     StoreNotFound,
+    Uncommitted,
     WrongThread,
 )
 from pstore.store import Commit, Store
@@ -26,6 +29,7 @@ from pstore.store import Commit, Store
 __all__ = [
     "ANYTHING",
     "ClassNotAllowed",
+    "ClassNotFound",
     "Commit",
     "ConflictError",
     "CorruptRecord",
@@ -33,12 +37,14 @@ __all__ = [
     "ForeignObject",
     "FormatError",
     "MissingRecord",
+    "NewerVersion",
     "ReadOnlyError",
     "StorageError",
     "Store",
     "StoreClosed",
     "StoreLocked",
     "StoreNotFound",
+    "Uncommitted",
     "WrongThread",
     "__version__",
     "open",

@@ -29,7 +29,7 @@ from pstore.pickle.reduction import refuse_named
 from pstore.rows import BUFFERS, CONSTRUCTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 PROTOCOL: Final = 5
 #: Buffers of at least this many bytes stand beside the streams, where a reader can have them without a copy.
@@ -108,6 +108,12 @@ def _is_transparent(cls: type) -> bool:
     """Return whether an object of the class gives its own parts when it is pickled, never copies of them."""
     default = getattr(object, "__getstate__", None)  # from Python 3.11 on
     return cls in _GIVE_THEIR_OWN or (is_plain(cls) and getattr(cls, "__getstate__", None) is default)
+
+
+def loads_as_written(cls: type) -> bool:
+    """Return whether an object of the class is loaded as what was written, with no code of its own that could change it."""
+    own = not is_plain(cls) and cls not in _GIVE_THEIR_OWN and cls is not tuple and cls is not frozenset
+    return not own and not hasattr(cls, "__setstate__")
 
 
 class Encoded(NamedTuple):
@@ -349,6 +355,12 @@ def references(streams: Streams, count: int) -> list[list[object]]:
         result.append(found.copy())
         found.clear()
     return result
+
+
+def named_in(body: bytes, flags: int) -> Iterator[int]:
+    """Yield the keys that the body of a record refers to, those of classes too, in order."""
+    for found in references(split_body(memoryview(body), flags), 2 if flags & CONSTRUCTED else 1):
+        yield from (key for key in found if isinstance(key, int))
 
 
 _COUNT: Final = struct.Struct("<I")

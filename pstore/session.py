@@ -28,7 +28,6 @@ from pstore.declare import is_declared
 from pstore.errors import (
     ClassNotAllowed,
     ConflictError,
-    MissingRecord,
     ReadOnlyError,
     StoreBusy,
     StoreClosed,
@@ -102,10 +101,12 @@ class Session:
         self._allocator = self._transactions.allocator
         self._states = States()
         self._loader = Loader(
-            self.identity, self._states, self._catalog, self._ghosts, read=self._read_record, names_of=self._find_name
+            self.identity, self._states, self._catalog, self._ghosts, read=self._read_record, names_of=self._find_names
         )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
-        self._restorer = Restorer(self.identity, self._states, self._loader, self._ghosts, self._changes)
+        self._restorer = Restorer(
+            self.identity, self._states, self._loader, self._ghosts, self._changes, catalog=self._catalog
+        )
         self.names = Names(self._snapshot, self._loader)
         self._attempt: _Attempt | None = None
         # What others have changed as well: keys and names that can't be committed before a rollback.
@@ -140,22 +141,21 @@ class Session:
             message = f"{key!r} is no key of an object"
             raise ValueError(message)
         if key not in self.identity.objects and self._read_record(key) is None:
-            message = f"{self._catalog.label(key)} isn't in the store"
-            raise MissingRecord(message, key=key)
+            raise self._loader.missing(key)
         return self._loader.follow(key)
 
     def instances(self, cls: type) -> Iterator[object]:
         """Yield the objects of a class that have records of their own, in the order of their serial numbers."""
         reader = self._snapshot()
-        if self._catalog.knows(cls):
-            start, stop = key_range(self._catalog.code_of(cls, 0))
-            for key in [int(key) for key, _ in reader.scan("records", start, stop)]:
-                yield self._loader.follow(key)
+        ranges = map(key_range, self._catalog.codes_of(cls))
+        found = [int(key) for start, stop in ranges for key, _ in reader.scan("records", start, stop)]
+        for key in sorted(found, key=serial_of):
+            yield self._loader.meet(key)
 
     def classes(self) -> list[str]:
         """Return the names of the classes in the store, in the order in which it met them."""
         self._snapshot()
-        return [str(name) for _, name in sorted(self._catalog.names().items())]
+        return list(dict.fromkeys(str(name) for _, name in sorted(self._catalog.names().items())))
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it."""
@@ -203,9 +203,7 @@ class Session:
         try:
             names = self.names.changes(self._content_of)
             drafts = self._changes.gather(self._states.compared())
-            changed = {
-                key: drafts[key] for key in sorted(drafts) if drafts[key].differs(self._states.baselines.get(key))
-            }
+            changed = self._restorer.changed(drafts)
             done = self._write(changed, names, note) if changed or names else Commit(self._allocator.head.revision)
         except BaseException:
             if self._attempt is not None and self._was_committed(self._attempt):
@@ -398,8 +396,8 @@ class Session:
                 return f"db[{name!r}]"
         return self._catalog.label(key)
 
-    def _find_name(self, key: int) -> str | None:
-        return None if self.closed else self.names.leading_to(key)
+    def _find_names(self, key: int) -> list[str]:
+        return [] if self.closed else self.names.leading_to(key)
 
     def _what_changed(self, changed: Iterable[int], names: Iterable[str]) -> str:
         what = [*(f"db[{name!r}]" for name in names), *map(self._catalog.label, changed)]
