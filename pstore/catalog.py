@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from pstore import rows
 from pstore.declare import claimed, declaration, dotted, is_declared
-from pstore.errors import ClassNotAllowed, ClassNotFound, CorruptRecord, NewerVersion
+from pstore.errors import ClassNotAllowed, ClassNotFound, CorruptRecord, Error, NewerVersion
 from pstore.keys import MAX_CODE, code_of, make_key, serial_of
 from pstore.pickle.policy import Refused
 from pstore.rows import ClassName
@@ -116,13 +116,7 @@ class Catalog:
             CorruptRecord: A row is damaged or missing.
         """
         for code, row in found:
-            key = make_key(code, 0)
-            try:
-                if row is None:
-                    _damaged("it is missing")
-                name = rows.unpack_class(rows.unseal(rows.record_place(key), row).body)
-            except ValueError as error:
-                raise rows.unreadable(error, f"the record of class {code}", key=key) from error
+            name = unpack_row(code, row)
             known = self._names.get(code)
             self._enter(code, name)
             if known not in (None, name):
@@ -182,7 +176,7 @@ class Catalog:
         except Refused as error:
             raise refusal(error.module, error.qualname, reason=error.reason) from None
         except Exception as error:
-            raise missing(name, f"{type(error).__name__}: {error}") from error
+            raise missing(name, _cause(error)) from error
         if not isinstance(found, type):
             raise missing(name, f"it isn't a class any more but {found!r}")
         return found
@@ -275,9 +269,31 @@ class Catalog:
         except UNAVAILABLE:
             return None
 
-    def named(self, name: str) -> dict[int, ClassName]:
-        """Return the names by code of all classes with this dotted name."""
-        return {code: found for code, found in self._names.items() if str(found) == name}
+    def find_class(self, name: str) -> type:
+        """Return the class that has this dotted name, or that records under it belong to.
+
+        Raises:
+            ClassNotAllowed: The policy refuses it.
+            ClassNotFound: It is allowed, but isn't there.
+        """
+        parts = name.split(".")
+        # Where the module's name ends isn't said.
+        names = [ClassName(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(len(parts) - 1, -1, -1)]
+        results = [self._class_or_error(found) for found in names]
+        for wanted in (type, ClassNotFound, ClassNotAllowed):
+            for result in results:
+                if isinstance(result, type) and wanted is type:
+                    return result
+                if isinstance(result, Error) and isinstance(result, wanted):
+                    raise result
+        message = f"{name!r} can't be the name of a class"
+        raise ValueError(message)
+
+    def _class_or_error(self, name: ClassName) -> type | Error:
+        try:
+            return self._look_up(name)
+        except (ClassNotAllowed, ClassNotFound) as error:
+            return error
 
     def pending(self) -> dict[int, bytes]:
         """Return the bodies of the records of the classes that are pending, by key."""
@@ -335,7 +351,7 @@ class Catalog:
         except Refused as error:
             raise refusal(error.module, error.qualname, reason=error.reason) from None
         except Exception as error:
-            raise missing(ClassName(module, qualname), f"{type(error).__name__}: {error}") from error
+            raise missing(ClassName(module, qualname), _cause(error)) from error
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it: `Person#12`, or `class shop.Person`."""
@@ -373,6 +389,21 @@ class Catalog:
         self.unavailable.clear()
         for code, name in known:
             self._enter(code, name)
+
+
+def unpack_row(code: int, row: Row | None) -> ClassName:
+    """Return what the row of a class says.
+
+    Raises:
+        CorruptRecord: It is damaged or missing.
+    """
+    key = make_key(code, 0)
+    try:
+        if row is None:
+            _damaged("it is missing")
+        return rows.unpack_class(rows.unseal(rows.record_place(key), row).body)
+    except ValueError as error:
+        raise rows.unreadable(error, f"the record of class {code}", key=key) from error
 
 
 def stored_name(cls: type) -> ClassName:
@@ -428,6 +459,10 @@ def refusal(module: str, qualname: str, *, where: str | None = None, reason: str
             f" open the store with\n    allow=[{name!r}]"
         )
     return ClassNotAllowed(message, module=module, qualname=qualname, reason=reason)
+
+
+def _cause(error: Exception) -> str:
+    return str(error) if isinstance(error, ImportError) else f"importing it raised {type(error).__name__}: {error}"
 
 
 def _damaged(what: str) -> NoReturn:

@@ -95,6 +95,7 @@ class Loader:
         ghosts: The session's generated classes.
         read: Answers a key with its row, or None.
         names_of: Answers a key with the names that lead to it; asked when there is an error to tell.
+        migrated: Told the keys of the objects that were migrated, when they are whole.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Loader:
         *,
         read: Callable[[int], Row | None],
         names_of: Callable[[int], list[str]],
+        migrated: Callable[[list[int]], None],
     ) -> None:
         self._identity = identity
         self._states = states
@@ -113,12 +115,14 @@ class Loader:
         self._ghosts = ghosts
         self._read_row = read
         self._names_of = names_of
+        self._tell_migrated = migrated
         self._idle: list[Unpickler] = []
         self._depth = 0
         self._made: list[int] = []  # in this operation: keys of objects that were made or filled
         #: Objects that a constructor is about to make, and those whose states wait for them to be there.
         self._constructing: dict[int, list[_Task]] = {}
         self._begun: dict[int, Baseline] = {}  # the records that this operation has read
+        self._just_migrated: list[int] = []
         self._stand_ins = StandIns()
 
     def follow(self, key: int) -> object:
@@ -180,6 +184,11 @@ class Loader:
         baseline = self._read(key)[0] if anew else self._states.baselines[key]
         if baseline.flags & CONSTRUCTED or not self._give_class(obj, baseline.code):
             return False
+        if self._catalog.unavailable:
+            try:
+                self._check_classes(key, baseline)
+            except UNAVAILABLE:
+                return False
         with self._operation():
             if isinstance(obj, (bytearray, dict, list, set)):
                 obj.clear()
@@ -208,7 +217,7 @@ class Loader:
                 else:
                     obj = make_empty(cls) if is_made_by_class(cls) else cls.__new__(cls)
                 self._refuse_shared(key, obj)
-                fill(obj, self._migrated(baseline, unpickler.load()), constructed=constructed)
+                fill(obj, self._migrated(key, baseline, unpickler.load()), constructed=constructed)
         return obj
 
     def _refuse_shared(self, key: int, made: object) -> None:
@@ -263,6 +272,12 @@ class Loader:
         for code in codes:
             self._stand_ins.forget(code)
             self._identity.remove(make_key(code, 0))
+            with contextlib.suppress(*UNAVAILABLE):
+                self._catalog.class_of(code)  # so that it is known if it can't be had
+
+    def is_stand_in(self, obj: object) -> bool:
+        """Return whether an object stands in for one that couldn't be had."""
+        return self._stand_ins.error_of(obj) is not None
 
     def missing(self, key: int) -> MissingRecord:
         """Return the error for a record that isn't in the store, with what is known to refer to it."""
@@ -316,10 +331,14 @@ class Loader:
             raise
         finally:
             self._depth -= 1
+            migrated: list[int] = []
             if not self._depth:
                 self._made.clear()
                 self._begun.clear()
                 self._constructing.clear()
+                migrated, self._just_migrated = self._just_migrated, []
+        if migrated:
+            self._tell_migrated(migrated)
 
     def _undo(self, start: int) -> None:
         for key in self._made[start:]:
@@ -505,7 +524,7 @@ class Loader:
                 if not serial_of(named):
                     self._catalog.class_of(code_of(named))
 
-    def _migrated(self, baseline: Baseline, loaded: Any) -> Any:
+    def _migrated(self, key: int, baseline: Baseline, loaded: Any) -> Any:
         """Return what the stream of a state has held, migrated to the version that the class has now."""
         migration = self._catalog.migration(baseline.code)
         if migration is None:
@@ -519,6 +538,7 @@ class Loader:
                 " returns the state of today, {} for one without attributes"
             )
             raise TypeError(message)
+        self._just_migrated.append(key)
         return (state, *parts[1:]) if baseline.flags & CONSTRUCTED else state
 
     def _enter_loose(self, task: _Task, obj: object) -> None:
@@ -551,7 +571,7 @@ class Loader:
     def _fill_constructed(self, task: _Task, unpickler: Unpickler) -> None:
         assert task.baseline is not None  # noqa: S101
         with self._telling(task.key):
-            self._fill(task, self._migrated(task.baseline, unpickler.load()), constructed=True)
+            self._fill(task, self._migrated(task.key, task.baseline, unpickler.load()), constructed=True)
         self._states.put(task.key, task.baseline, as_read=True)
 
     def _fill_plain(self, task: _Task) -> list[int]:
@@ -574,10 +594,10 @@ class Loader:
                 return missing
             if constructed:
                 # Written when the class still had a constructor: take the state that the whole object has.
-                fill(state, self._migrated(baseline, filling), constructed=True)
+                fill(state, self._migrated(task.key, baseline, filling), constructed=True)
                 state = reduce_value(state, PROTOCOL)[2]
             else:
-                state = self._migrated(baseline, state)
+                state = self._migrated(task.key, baseline, state)
             self._fill(task, state, constructed=False)
         self._states.put(task.key, baseline, as_read=True)
         return []

@@ -65,11 +65,18 @@ class Restorer:
         changed = {key: drafts[key] for key in sorted(drafts) if self._has_changed(key, drafts[key])}
         return {key: self._changes.with_code(key, draft) for key, draft in changed.items()}
 
+    def take_in(self, keys: Iterable[int]) -> None:
+        """Take objects as they are now, just loaded and migrated, for what their records hold."""
+        for key in keys:
+            baseline = self._states.baselines.get(key)
+            draft = None if baseline is None else self._changes.look(key)
+            if baseline is not None and draft is not None:
+                self._states.put(key, Baseline(draft.flags, draft.code, baseline.revision, draft.body))
+
     def _has_changed(self, key: int, draft: Draft) -> bool:
         """Return whether an object differs from its record by more than what loading has made of that.
 
-        A migration, a `__setstate__` or a constructor may do so. What they have made of the record takes its place as the
-        baseline.
+        A `__setstate__` or a constructor may do so. What they have made of the record takes its place as the baseline.
         """
         baseline = self._states.baselines.get(key)
         if baseline is None or not draft.differs(baseline):
@@ -120,6 +127,13 @@ class Restorer:
         self._states.touched.pop(key, None)
         return True
 
+    def try_to_restore(self, key: int) -> bool:
+        """Do as `restore` does. What can't be loaded any more is forgotten, and raises its error when it is reached again."""
+        try:
+            return self.restore(key)
+        except Exception:  # noqa: BLE001  # of the record, or of the object's own code
+            return False
+
     def replace(self, replaced: Iterable[int]) -> None:
         """Forget objects that can't be restored in place, and restore whatever refers to them."""
         waiting = list(replaced)
@@ -136,8 +150,7 @@ class Restorer:
                     waiting.append(key)
         for key in gone:
             self._loader.forget(key)
-        for key in affected:
-            self.restore(key)
+        self.replace([key for key in affected if not self.try_to_restore(key)])
 
     def let_go(self, key: int) -> bool:
         """Give an object that has lost its record back to the application; return whether it has its state."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import names as naming
-from pstore import rows
+from pstore import renaming, rows
 from pstore.catalog import Catalog, refusal
 from pstore.changes import Changes, Draft
 from pstore.declare import is_declared
@@ -31,6 +31,7 @@ from pstore.errors import (
     ReadOnlyError,
     StoreBusy,
     StoreClosed,
+    Uncommitted,
     WrongThread,
 )
 from pstore.ghosts import Ghosts
@@ -39,10 +40,11 @@ from pstore.keys import code_of, is_key, key_range, serial_of
 from pstore.loader import Loader
 from pstore.names import Content, Names
 from pstore.records import is_atom
+from pstore.renaming import Renames, changes_since
 from pstore.restoring import Restorer
 from pstore.rows import REFERENCE, Head
 from pstore.states import Baseline, States
-from pstore.transactions import Transactions, create, logged, put_head
+from pstore.transactions import Transactions, create, put_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -101,18 +103,25 @@ class Session:
         self._allocator = self._transactions.allocator
         self._states = States()
         self._loader = Loader(
-            self.identity, self._states, self._catalog, self._ghosts, read=self._read_record, names_of=self._find_names
+            self.identity,
+            self._states,
+            self._catalog,
+            self._ghosts,
+            read=self._read_record,
+            names_of=self._find_names,
+            migrated=self._take_in,
         )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
         self._restorer = Restorer(
             self.identity, self._states, self._loader, self._ghosts, self._changes, catalog=self._catalog
         )
+        self._renames = Renames(self.identity, self._states, self._catalog, self._loader, self._restorer)
         self.names = Names(self._snapshot, self._loader)
         self._attempt: _Attempt | None = None
         # What others have changed as well: keys and names that can't be committed before a rollback.
         self._overtaken: set[int] = set()
         self._overtaken_names: set[str] = set()
-        self._current_to = 0  # the revision up to which what others have changed is known
+        self._current_to: int | None = None  # the revision up to which what others have changed is known
         self._work = ""  # what is being done, when objects' own code may run in the middle of it
         self._thread = threading.get_ident()
         create(backend)
@@ -221,6 +230,24 @@ class Session:
             self._publish(drafts, changed, done.revision)
             raise
         return done
+
+    def rename_class(self, old: object, new: object) -> Commit:
+        """Give a class of the store another name; see `Store.rename_class`."""
+        self.check_writable("to rename a class")
+        if self.has_uncommitted():
+            message = (
+                "rename_class is a commit of its own, and there are uncommitted changes: commit or roll back first"
+            )
+            raise Uncommitted(message)
+        with self._working("rename_class"):
+            self._transactions.end()
+            try:
+                done = renaming.write(self._transactions.write(), self._catalog, self._allocator.head, old, new)
+                self._transactions.end()
+                self._snapshot()  # finds the rename in the log, as other sessions do
+            finally:
+                self._transactions.end()
+            return Commit(done.revision, done.keys)
 
     def _was_committed(self, attempt: _Attempt) -> bool:
         """Return whether a commit that was interrupted is in the store all the same."""
@@ -396,6 +423,10 @@ class Session:
                 return f"db[{name!r}]"
         return self._catalog.label(key)
 
+    def _take_in(self, migrated: list[int]) -> None:
+        if not self._work:  # else the pickler is in use; what differs is looked at again
+            self._restorer.take_in(migrated)
+
     def _find_names(self, key: int) -> list[str]:
         return [] if self.closed else self.names.leading_to(key)
 
@@ -412,30 +443,32 @@ class Session:
             self.check()
             try:
                 reader = transactions.read()
-                if self._allocator.head.revision != self._current_to:
-                    self._catch_up(reader)
+                if self._current_to is None:
+                    self._current_to = self._allocator.head.revision
+                elif self._allocator.head.revision != self._current_to:
+                    self._catch_up(reader, self._current_to)
             except BaseException:
                 transactions.end()
                 raise
             return reader
         return transactions.reader
 
-    def _catch_up(self, reader: Transaction) -> None:
-        """Drop the states of what others have changed since this session last looked.
+    def _catch_up(self, reader: Transaction, since: int) -> None:
+        """Drop the states of what others have changed since this session last looked, and learn new names of classes.
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        if not self._states.baselines:
-            self._current_to = self._allocator.head.revision
-            return
-        newest: dict[int, int] = {}
-        for revision, log in logged(reader, self._current_to + 1):
-            newest.update(dict.fromkeys(log.keys, revision))
+        newest = changes_since(reader, since)
         baselines, compared = self._states.baselines, set(self._states.compared())
-        stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
-        kept = {key for key in stale if key in compared and self._restorer.unchanged(key) is None}
-        self._overtaken |= kept
-        self._restorer.replace({key for key in stale if key not in kept and not self._restorer.restore(key, anew=True)})
+        stale = {key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]}
+        renamed = {code_of(key) for key in newest if not serial_of(key)}
+        affected = self._renames.affected(renamed) - stale if renamed else set()
+        changed = {key for key in compared & (stale | affected) if self._restorer.unchanged(key) is None}
+        self._overtaken |= changed
+        if renamed:
+            self._renames.take_in(reader, renamed, affected - changed)
+        stale &= baselines.keys()
+        self._restorer.replace({key for key in stale - changed if not self._restorer.restore(key, anew=True)})
         self._current_to = self._allocator.head.revision
 
     def _read_record(self, key: int) -> Row | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for `shop`, which other processes import by the same name
 
 import pstore  # noqa: E402
+from pstore import declare  # noqa: E402
 from pstore.backends import MemoryBackend, SqliteBackend  # noqa: E402
 
 if TYPE_CHECKING:
@@ -47,6 +50,29 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     for store in place.opened:
         store._close()
     backend.close()
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[..., ModuleType]]:
+    """Define a module as one version of a program has it, in place of what an earlier version had: `program(source)`."""
+    defined: set[str] = set()
+
+    def drop(name: str) -> None:
+        for value in list(vars(sys.modules.pop(name)).values()):
+            if isinstance(value, type) and value.__module__ == name:
+                declare.withdraw(value)
+
+    def define(source: str, name: str = "models") -> ModuleType:
+        if name in defined:
+            drop(name)
+        module = sys.modules[name] = ModuleType(name)
+        defined.add(name)
+        exec(textwrap.dedent(source), vars(module))
+        return module
+
+    yield define
+    for name in defined:
+        drop(name)
 
 
 @pytest.fixture
