@@ -40,6 +40,13 @@ class Place:
         self.opened.append(store)
         return store
 
+    def records(self) -> dict[int, bytes]:
+        """Return the row of every record, by key."""
+        reader = self.backend.begin()
+        found = {int(key): bytes(row) for key, row in reader.scan("records")}
+        reader.rollback()
+        return found
+
 
 @pytest.fixture(params=["sqlite", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
