@@ -240,6 +240,7 @@ class Session:
             )
             raise Uncommitted(message)
         with self._working("rename_class"):
+            self._snapshot()  # so that what others have written is known up to here
             self._transactions.end()
             try:
                 done = renaming.write(self._transactions.write(), self._catalog, self._allocator.head, old, new)

@@ -65,9 +65,10 @@ def program() -> Iterator[Callable[..., ModuleType]]:
     defined: set[str] = set()
 
     def drop(name: str) -> None:
-        for value in list(vars(sys.modules.pop(name)).values()):
-            if isinstance(value, type) and value.__module__ == name:
-                declare.withdraw(value)
+        del sys.modules[name]
+        for declaration in list(declare._BY_ID.values()):
+            if declaration.cls.__module__ == name:
+                declare.withdraw(declaration.cls)
 
     def define(source: str, name: str = "models") -> ModuleType:
         if name in defined:
