@@ -9,6 +9,7 @@ from pstore.declare import persistent
 from pstore.errors import (
     ClassNotAllowed,
     ClassNotFound,
+    Conflict,
     ConflictError,
     CorruptRecord,
     Error,
@@ -17,20 +18,23 @@ from pstore.errors import (
     MissingRecord,
     NewerVersion,
     ReadOnlyError,
+    SavepointEnded,
     StorageError,
+    StoreBusy,
     StoreClosed,
     StoreLocked,
     StoreNotFound,
     Uncommitted,
     WrongThread,
 )
-from pstore.store import Commit, Store
+from pstore.store import Commit, Savepoint, Store
 
 __all__ = [
     "ANYTHING",
     "ClassNotAllowed",
     "ClassNotFound",
     "Commit",
+    "Conflict",
     "ConflictError",
     "CorruptRecord",
     "Error",
@@ -39,8 +43,11 @@ __all__ = [
     "MissingRecord",
     "NewerVersion",
     "ReadOnlyError",
+    "Savepoint",
+    "SavepointEnded",
     "StorageError",
     "Store",
+    "StoreBusy",
     "StoreClosed",
     "StoreLocked",
     "StoreNotFound",

@@ -7,6 +7,8 @@ neither objects nor where rows are kept.
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pstore import rows
@@ -174,7 +176,13 @@ class Catalog:
         try:
             found = self._policy.find(name.module, name.qualname)
         except Refused as error:
-            raise refusal(error.module, error.qualname, reason=error.reason) from None
+            refused = refusal(error.module, error.qualname, reason=error.reason)
+            if not _is_at_hand(name):
+                refused.args = (
+                    f"{refused}\nIf the class was renamed or moved, declare the one that it is now with"
+                    f" @pstore.persistent(name={str(name)!r}), or call db.rename_class({str(name)!r}, new).",
+                )
+            raise refused from None
         except Exception as error:
             raise missing(name, _cause(error)) from error
         if not isinstance(found, type):
@@ -459,6 +467,16 @@ def refusal(module: str, qualname: str, *, where: str | None = None, reason: str
             f" open the store with\n    allow=[{name!r}]"
         )
     return ClassNotAllowed(message, module=module, qualname=qualname, reason=reason)
+
+
+def _is_at_hand(name: ClassName) -> bool:
+    """Return whether something stands under the name; nothing is imported."""
+    found: object = sys.modules.get(name.module)
+    for part in name.qualname.split("."):
+        if not isinstance(found, (ModuleType, type)) or part not in vars(found):
+            return False
+        found = vars(found)[part]
+    return True
 
 
 def _cause(error: Exception) -> str:

@@ -262,7 +262,7 @@ class Loader:
     def referring(self) -> dict[int, list[int]]:
         """Return, for each key that records of objects in memory refer to, the keys of those objects."""
         found: dict[int, list[int]] = {}
-        for key, baseline in {**self._begun, **self._states.baselines}.items():
+        for key, baseline in self._states.baselines.items():
             for named in named_in(baseline.body, baseline.flags):
                 found.setdefault(named, []).append(key)
         return found
@@ -282,7 +282,9 @@ class Loader:
     def missing(self, key: int) -> MissingRecord:
         """Return the error for a record that isn't in the store, with what is known to refer to it."""
         names = self._names_of(key)
-        holders = sorted(dict.fromkeys(self.referring().get(key, ())))
+        # What this operation is loading has no baseline yet.
+        known = {**self._begun, **self._states.baselines}
+        holders = sorted(holder for holder, record in known.items() if key in named_in(record.body, record.flags))
         referrers = (*(f"db[{name!r}]" for name in names), *map(self._catalog.label, holders))
         message = f"{self._catalog.label(key)} isn't in the store"
         if referrers:

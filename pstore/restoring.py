@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pstore.catalog import UNAVAILABLE
-from pstore.holding import held_outside
+from pstore.holding import held_outside, is_held_by_parts
 from pstore.keys import serial_of
-from pstore.records import loads_as_written, named_in
+from pstore.records import is_immutable_type, loads_as_written, named_in
 from pstore.states import Baseline
 
 if TYPE_CHECKING:
@@ -103,10 +103,21 @@ class Restorer:
 
     def rest(self, key: int, draft: Draft) -> None:
         """Put an object behind the barrier, unless one of its containers is, or may be, held by anything outside."""
-        if key in self._states.touched and is_alone(draft):
+        if key in self._states.touched and self.is_alone(key, draft):
             obj = self._states.touched.pop(key)
             if self._loader.settle(key, obj):
                 self._ghosts.put_asleep(obj)
+
+    def is_alone(self, key: int, draft: Draft) -> bool:
+        """Return whether it is certain that nothing outside an object holds any of the containers in it."""
+        if draft.transparent:
+            return not held_outside(draft.inline) and not held_outside(draft.holders)
+        return not is_held_by_parts(self._identity.objects[key], (draft.inline, draft.holders), self._is_part)
+
+    def _is_part(self, obj: object) -> bool:
+        return self._identity.key_of(obj) is None and (
+            not is_immutable_type(type(obj)) or isinstance(obj, (tuple, frozenset))
+        )
 
     def restore(self, key: int, *, anew: bool = False) -> bool:
         """Make an object what its record says, or a ghost.
@@ -150,7 +161,7 @@ class Restorer:
                     waiting.append(key)
         for key in gone:
             self._loader.forget(key)
-        self.replace([key for key in affected if not self.try_to_restore(key)])
+        self.replace([key for key in affected - gone if not self.try_to_restore(key)])
 
     def let_go(self, key: int) -> bool:
         """Give an object that has lost its record back to the application; return whether it has its state."""
@@ -174,8 +185,3 @@ def _is_of_record(loaded: Draft, baseline: Baseline, draft: Draft) -> bool:
     return {*filter(serial_of, named_in(loaded.body, loaded.flags))} <= {
         *filter(serial_of, named_in(baseline.body, baseline.flags))
     }
-
-
-def is_alone(draft: Draft) -> bool:
-    """Return whether it is certain that nothing outside an object's record holds any of the containers in it."""
-    return draft.transparent and not held_outside(draft.inline) and not held_outside(draft.holders)
