@@ -178,10 +178,11 @@ class Catalog:
         except Refused as error:
             refused = refusal(error.module, error.qualname, reason=error.reason)
             if not _is_at_hand(name):
-                refused.args = (
+                message = (
                     f"{refused}\nIf the class was renamed or moved, declare the one that it is now with"
-                    f" @pstore.persistent(name={str(name)!r}), or call db.rename_class({str(name)!r}, new).",
+                    f" @pstore.persistent(name={str(name)!r}), or call db.rename_class({str(name)!r}, new)."
                 )
+                refused.args = (message,)
             raise refused from None
         except Exception as error:
             raise missing(name, _cause(error)) from error

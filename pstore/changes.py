@@ -175,6 +175,11 @@ class Changes:
         self._drafts[key] = self.with_code(key, self._drafts[key])
         return self._drafts[key]
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being pickled, so that what is running now is code of an object's own."""
+        return self._encoder.busy
+
     def look(self, key: int) -> Draft | None:
         """Return the draft of a record; None where it can't be told, as it holds what is new. Gives no keys."""
         return self._look(self._identity.objects[key])

@@ -29,6 +29,7 @@ from pstore.records import (
     fill,
     is_made_by_class,
     is_plain,
+    loads_as_written,
     make_empty,
     named_in,
     references,
@@ -95,7 +96,7 @@ class Loader:
         ghosts: The session's generated classes.
         read: Answers a key with its row, or None.
         names_of: Answers a key with the names that lead to it; asked when there is an error to tell.
-        migrated: Told the keys of the objects that were migrated, when they are whole.
+        made_otherwise: Told the keys of the objects that code of their classes has made of their records, when they are whole.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Loader:
         *,
         read: Callable[[int], Row | None],
         names_of: Callable[[int], list[str]],
-        migrated: Callable[[list[int]], None],
+        made_otherwise: Callable[[list[int]], None],
     ) -> None:
         self._identity = identity
         self._states = states
@@ -115,14 +116,15 @@ class Loader:
         self._ghosts = ghosts
         self._read_row = read
         self._names_of = names_of
-        self._tell_migrated = migrated
+        self._tell_made_otherwise = made_otherwise
         self._idle: list[Unpickler] = []
         self._depth = 0
         self._made: list[int] = []  # in this operation: keys of objects that were made or filled
         #: Objects that a constructor is about to make, and those whose states wait for them to be there.
         self._constructing: dict[int, list[_Task]] = {}
         self._begun: dict[int, Baseline] = {}  # the records that this operation has read
-        self._just_migrated: list[int] = []
+        self._made_otherwise: list[int] = []  # in this operation
+        self._loads_as_written: dict[type, bool] = {}
         self._stand_ins = StandIns()
 
     def follow(self, key: int) -> object:
@@ -217,7 +219,7 @@ class Loader:
                 else:
                     obj = make_empty(cls) if is_made_by_class(cls) else cls.__new__(cls)
                 self._refuse_shared(key, obj)
-                fill(obj, self._migrated(key, baseline, unpickler.load()), constructed=constructed)
+                fill(obj, self._migrated(baseline, unpickler.load()), constructed=constructed)
         return obj
 
     def _refuse_shared(self, key: int, made: object) -> None:
@@ -305,7 +307,8 @@ class Loader:
             ClassNotAllowed, ClassNotFound, NewerVersion: The same, as that class can't be had.
         """
         baseline = self._states.baselines.get(key)
-        stored = self._catalog.resolve(code_of(key) if baseline is None else baseline.code)
+        # A negative code isn't the record's: the class that the object was made with is as good until that is read.
+        stored = self._catalog.resolve(code_of(key) if baseline is None or baseline.code < 0 else baseline.code)
         generated = self._ghosts.of(stored)
         if generated is None:
             message = f"an object of {stored} can't be a ghost"
@@ -333,14 +336,14 @@ class Loader:
             raise
         finally:
             self._depth -= 1
-            migrated: list[int] = []
+            otherwise: list[int] = []
             if not self._depth:
                 self._made.clear()
                 self._begun.clear()
                 self._constructing.clear()
-                migrated, self._just_migrated = self._just_migrated, []
-        if migrated:
-            self._tell_migrated(migrated)
+                otherwise, self._made_otherwise = self._made_otherwise, []
+        if otherwise:
+            self._tell_made_otherwise(otherwise)
 
     def _undo(self, start: int) -> None:
         for key in self._made[start:]:
@@ -526,7 +529,7 @@ class Loader:
                 if not serial_of(named):
                     self._catalog.class_of(code_of(named))
 
-    def _migrated(self, key: int, baseline: Baseline, loaded: Any) -> Any:
+    def _migrated(self, baseline: Baseline, loaded: Any) -> Any:
         """Return what the stream of a state has held, migrated to the version that the class has now."""
         migration = self._catalog.migration(baseline.code)
         if migration is None:
@@ -540,7 +543,6 @@ class Loader:
                 " returns the state of today, {} for one without attributes"
             )
             raise TypeError(message)
-        self._just_migrated.append(key)
         return (state, *parts[1:]) if baseline.flags & CONSTRUCTED else state
 
     def _enter_loose(self, task: _Task, obj: object) -> None:
@@ -573,8 +575,8 @@ class Loader:
     def _fill_constructed(self, task: _Task, unpickler: Unpickler) -> None:
         assert task.baseline is not None  # noqa: S101
         with self._telling(task.key):
-            self._fill(task, self._migrated(task.key, task.baseline, unpickler.load()), constructed=True)
-        self._states.put(task.key, task.baseline, as_read=True)
+            self._fill(task, self._migrated(task.baseline, unpickler.load()), constructed=True)
+        self._enter_state(task, task.baseline)
 
     def _fill_plain(self, task: _Task) -> list[int]:
         """Fill an object that its class made; return the keys of the loose objects that are missing for that."""
@@ -596,13 +598,21 @@ class Loader:
                 return missing
             if constructed:
                 # Written when the class still had a constructor: take the state that the whole object has.
-                fill(state, self._migrated(task.key, baseline, filling), constructed=True)
+                fill(state, self._migrated(baseline, filling), constructed=True)
                 state = reduce_value(state, PROTOCOL)[2]
             else:
-                state = self._migrated(task.key, baseline, state)
+                state = self._migrated(baseline, state)
             self._fill(task, state, constructed=False)
-        self._states.put(task.key, baseline, as_read=True)
+        self._enter_state(task, baseline)
         return []
+
+    def _enter_state(self, task: _Task, baseline: Baseline) -> None:
+        self._states.put(task.key, baseline, as_read=True)
+        cls = type(task.obj)
+        if cls not in self._loads_as_written:
+            self._loads_as_written[cls] = loads_as_written(cls)
+        if not self._loads_as_written[cls] or self._catalog.migration(baseline.code) is not None:
+            self._made_otherwise.append(task.key)
 
     def _fill(self, task: _Task, state: object, *, constructed: bool) -> None:
         try:

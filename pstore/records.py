@@ -142,6 +142,9 @@ class Encoder:
         keys: id(object) -> key, of every object that has a record.
         instance: Asked for the key of each instance that isn't in `keys`; None leaves it inline.
         named: Asked for the key of each class and function that is to be written; None writes its name.
+
+    Attributes:
+        busy: Whether it is at work.
     """
 
     def __init__(
@@ -153,6 +156,7 @@ class Encoder:
         self._keys = keys
         self._buffers: list[PickleBuffer] = []
         self._instance = instance
+        self.busy = False
         self._pickler = Pickler(
             protocol=PROTOCOL,
             buffer_callback=self._take_buffer,
@@ -169,17 +173,21 @@ class Encoder:
         Raises:
             PicklingError: Something in it can't be pickled; the message has the path to it.
         """
+        self.busy = True
         try:
             return self._encode(obj)
         finally:
+            self.busy = False
             self._pickler.clear_memo()
             self._buffers.clear()
 
     def encode_value(self, obj: object) -> bytes:
         """Return the stream of an atom, for the row of its name."""
+        self.busy = True
         try:
             return self._pickler.dumps(obj)
         finally:
+            self.busy = False
             self._pickler.clear_memo()
 
     def _encode(self, obj: object) -> Encoded:

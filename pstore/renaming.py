@@ -180,4 +180,4 @@ class Renames:
         found = reader.get_many("records", [make_key(code, 0) for code in listed])
         self._catalog.read(zip(listed, found, strict=True))
         self._loader.rename(listed)
-        self._restorer.replace([key for key in affected if not self._restorer.try_to_restore(key)])
+        self._restorer.replace([key for key in affected if not self._restorer.try_to_restore(key, anew=True)])

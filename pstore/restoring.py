@@ -66,7 +66,9 @@ class Restorer:
         return {key: self._changes.with_code(key, draft) for key, draft in changed.items()}
 
     def take_in(self, keys: Iterable[int]) -> None:
-        """Take objects as they are now, just loaded and migrated, for what their records hold."""
+        """Take objects as they are now, just made of their records by code of their classes, for what the records hold."""
+        if self._changes.busy:
+            return  # by code that is being pickled; they are looked at when they are compared
         for key in keys:
             baseline = self._states.baselines.get(key)
             draft = None if baseline is None else self._changes.look(key)
@@ -76,11 +78,16 @@ class Restorer:
     def _has_changed(self, key: int, draft: Draft) -> bool:
         """Return whether an object differs from its record by more than what loading has made of that.
 
-        A `__setstate__` or a constructor may do so. What they have made of the record takes its place as the baseline.
+        For objects of their own records that is known since `take_in`. Objects inside a record may have a `__setstate__` or a
+        constructor, too, and classes may have other codes now; then the record is made into a copy, to compare with.
         """
         baseline = self._states.baselines.get(key)
-        if baseline is None or not draft.differs(baseline):
-            return baseline is None
+        if baseline is None:
+            return True
+        if baseline.code < 0:  # a commit may have given the class its code meanwhile; it isn't kept, as that may fail
+            baseline = baseline._replace(code=self._catalog.expected_code(self._catalog.resolve(baseline.code)))
+        if not draft.differs(baseline):
+            return False
         if key not in self._states.as_read or not self._may_load_otherwise(key, baseline, draft):
             return True
         self._states.as_read.discard(key)
@@ -138,10 +145,10 @@ class Restorer:
         self._states.touched.pop(key, None)
         return True
 
-    def try_to_restore(self, key: int) -> bool:
+    def try_to_restore(self, key: int, *, anew: bool = False) -> bool:
         """Do as `restore` does. What can't be loaded any more is forgotten, and raises its error when it is reached again."""
         try:
-            return self.restore(key)
+            return self.restore(key, anew=anew)
         except Exception:  # noqa: BLE001  # of the record, or of the object's own code
             return False
 

@@ -128,7 +128,7 @@ class Session:
             self._ghosts,
             read=self._read_record,
             names_of=self._find_names,
-            migrated=self._take_in,
+            made_otherwise=self._take_in,
         )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
         self._restorer = Restorer(
@@ -571,9 +571,8 @@ class Session:
                 return f"db[{name!r}]"
         return self._catalog.label(key)
 
-    def _take_in(self, migrated: list[int]) -> None:
-        if not self.guard.work:  # else the pickler is in use; what differs is looked at again
-            self._restorer.take_in(migrated)
+    def _take_in(self, keys: list[int]) -> None:
+        self._restorer.take_in(keys)
 
     def _find_names(self, key: int) -> list[str]:
         return [] if self.guard.closed else self.names.leading_to(key)

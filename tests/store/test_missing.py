@@ -302,6 +302,11 @@ def test_stand_in_through_commits(place: Place, program: Program) -> None:
     db.commit()
     assert db.key_of(shared) is not None
     db["kept"].name = "lost"
+    savepoint = db.savepoint()
+    db["list"].clear()
+    db.savepoint()
+    savepoint.rollback()
+    assert db["list"][:2] == [one, two]
     db["list"].clear()
     db.rollback()
     assert db["kept"].name == "changed"

@@ -465,6 +465,30 @@ def test_rename_to_what_allow_allows(allow: Any, place: Place, program: Program)
         check(db, new.Customer)
 
 
+@pytest.mark.parametrize("base", ["object", "list"])
+def test_rename_of_migrated_objects_in_memory(base: str, place: Place, program: Program) -> None:
+    """Objects that were migrated when they were loaded are migrated again, for the new class, from what is stored."""
+    source = "import pstore\n@pstore.persistent{1}\nclass {2}({0}): pass\n"
+    old = program(source.format(base, "", "Old"), "staff")
+    with place.open() as db:
+        db["a"] = old.Old()
+        db["a"].was = []
+    migrate = "(version=2, migrate=lambda state, version: {{'was': [*state['was'], '{0}']}})"
+    old = program(source.format(base, migrate.format("old"), "Old"), "staff")
+    new = program(source.format(base, migrate.format("new"), "New"), "crm")
+    with place.open() as db:
+        thing = db["a"]
+        assert thing.was == ["old"]
+        assert db.changed() == []
+        db.rename_class(old.Old, new.New)
+        assert db["a"].was == ["new"]
+        assert type(db["a"]) is new.New
+        assert db.changed() == []
+        db["a"].was.append(1)
+        db.rollback()
+        assert db["a"].was == ["new"]
+
+
 def test_class_that_was_declared_and_has_moved(place: Place, program: Program) -> None:
     """Nothing tells that the old name was a declared class's, so it isn't allowed; the error has the remedies for a move."""
     fill(place, program(OLD.format(""), "staff"))

@@ -764,6 +764,54 @@ def test_conflicting_sessions_and_versions(place: Place, program: Program) -> No
     ]
 
 
+def test_savepoint_of_a_migrated_object(place: Place, program: Program) -> None:
+    """Savepoints keep what was changed in a migrated object, and going back makes it what it was at that moment."""
+    old = program(PERSON_1)
+    with place.open() as db:
+        db["ann"], db["bob"] = old.Person("Ann", "a@x"), old.Person("Bob", "b@x")
+    program(PERSON_2)
+    with place.open() as db:
+        assert db["bob"].mails == ["b@x"]
+        before = db.savepoint()
+        db["ann"].mails.append("1")
+        first = db.savepoint()
+        db["ann"].mails.append("2")
+        db.savepoint()
+        first.rollback()
+        assert db["ann"].mails == ["a@x", "1"]
+        before.rollback()
+        assert db["ann"].mails == ["a@x"]
+        db["ann"].mails.append("3")
+        db.savepoint()
+        assert len(db.commit().keys) == 1
+        assert db.changed() == []
+    with place.open() as db:
+        assert (db["ann"].mails, db["bob"].mails) == (["a@x", "3"], ["b@x"])
+
+
+def test_merge_of_versions(place: Place, program: Program) -> None:
+    """`__merge__` gets objects of the class as it is now, of whatever version the records are."""
+    source = """
+        import pstore
+        @pstore.persistent{0}
+        class Counter:
+            def __merge__(self, theirs, mine): mine.{1} = theirs.{1} + mine.{1} - self.{1}
+    """
+    old = program(source.format("", "n"))
+    with place.open() as db:
+        db["a"] = old.Counter()
+        db["a"].n = 1
+    program(source.format("(version=2, migrate=lambda state, version: {'count': state['n']})", "count"))
+    one, two = place.open(), place.open()
+    one["a"].count += 1
+    two["a"].count += 10
+    one.commit()
+    two.commit()
+    assert two["a"].count == 12
+    one.rollback()
+    assert one["a"].count == 12
+
+
 def test_failed_commit_of_a_new_version(place: Place, program: Program) -> None:
     """What it took for the new version is given back, and the next commit does it all."""
     old = program(PERSON_1)
