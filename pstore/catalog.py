@@ -92,6 +92,7 @@ class Catalog:
         self._first_codes: dict[str, int] = {}
         self._classes: dict[int, type] = {}  # code -> class, whatever the versions
         self._resolved: dict[int, type] = {}  # the same, where the class can read what the code has written
+        self._migrations: dict[int, tuple[Migration, int]] = {}  # for states that were written with the code
         self._code_of_class: dict[type, int] = {}
         #: The first code that has led to a class under another name than its own.
         self._aliases: dict[type, int] = {}
@@ -150,6 +151,9 @@ class Catalog:
                 message, module=name.module, qualname=name.qualname, stored=name.version, declared=version
             )
         self._resolved[code] = cls
+        found = declaration(cls)
+        if found is not None and found.migrate is not None and name.version < version:
+            self._migrations[code] = found.migrate, name.version
         return cls
 
     def class_of(self, code: int) -> type:
@@ -195,11 +199,7 @@ class Catalog:
 
         None where the state is of today, or its class takes it as it is.
         """
-        if code < 0:
-            return None
-        found = declaration(self._resolved[code])
-        stored = self._names[code].version
-        return None if found is None or found.migrate is None or stored == found.version else (found.migrate, stored)
+        return self._migrations.get(code)
 
     def code_of(self, cls: type, next_code: int) -> int:
         """Return the code of a class in its version; a class that has none takes `next_code`, pending until `settle`.
@@ -390,7 +390,7 @@ class Catalog:
     def _forget_classes(self) -> None:
         """Names have changed: find out anew which class has which codes."""
         known, self._names = sorted(self._names.items()), {}
-        for table in (self._codes, self._first_codes, self._code_of_class, self._aliases):
+        for table in (self._codes, self._first_codes, self._code_of_class, self._aliases, self._migrations):
             table.clear()
         for classes in (self._classes, self._resolved):
             for code in [code for code in classes if code > 0]:

@@ -66,7 +66,7 @@ class _Task:
         state: Those that the state refers to, behind a constructor.
     """
 
-    __slots__ = ("arguments", "baseline", "given", "key", "obj", "state", "streams", "unpickler")
+    __slots__ = ("arguments", "baseline", "key", "obj", "state", "streams", "unpickler")
 
     def __init__(self, key: int, obj: object | None = None, baseline: Baseline | None = None) -> None:
         self.key = key
@@ -76,11 +76,6 @@ class _Task:
         self.unpickler: Unpickler | None = None
         self.arguments: list[int] = []
         self.state: list[int] = []
-        self.given = obj, baseline
-
-    def anew(self) -> _Task:
-        """Return the task as it was given."""
-        return _Task(self.key, *self.given)
 
 
 _NO_STREAMS = Streams(memoryview(b""), None)
@@ -124,7 +119,6 @@ class Loader:
         self._constructing: dict[int, list[_Task]] = {}
         self._begun: dict[int, Baseline] = {}  # the records that this operation has read
         self._made_otherwise: list[int] = []  # in this operation
-        self._loads_as_written: dict[type, bool] = {}
         self._stand_ins = StandIns()
 
     def follow(self, key: int) -> object:
@@ -440,17 +434,17 @@ class Loader:
         Where a class can't be had, a stand-in takes the place of a loose object that holds one of its objects. That has to
         be known before the object is made, so when a class turns out to be such a one, all begins anew.
         """
+        start, given = len(self._made), (wanted.key, wanted.obj, wanted.baseline)
         while True:
-            start, known = len(self._made), len(self._catalog.unavailable)
+            known = len(self._catalog.unavailable)
             try:
                 self._bring_all(wanted)
+                return
             except UNAVAILABLE:
                 if len(self._catalog.unavailable) == known:
                     raise
-                self._undo(start)
-                wanted = wanted.anew()
-            else:
-                return
+            self._undo(start)
+            wanted = _Task(*given)
 
     def _bring_all(self, wanted: _Task) -> None:
         tasks = [wanted]
@@ -490,13 +484,15 @@ class Loader:
         baseline, streams = self._read(key)
         cls: Any
         try:
-            cls = self._resolve(key, baseline)
+            cls = self._catalog.resolve(baseline.code)
             if not wanted and self._catalog.unavailable:
                 self._check_classes(key, baseline)
         except UNAVAILABLE as error:
+            # Its own record is to blame, as the class of its key could be had.
+            told = error if error.key is not None else self._told(key, error)
             if wanted:
-                raise
-            self._stand_in(key, error)
+                raise told from error.__cause__
+            self._stand_in(key, told)
             self._made.append(key)
             return False
         self._begun[key] = baseline
@@ -514,13 +510,6 @@ class Loader:
         else:  # its class has got a constructor since
             self._enter_loose(task, cls.__new__(cls))
         return True
-
-    def _resolve(self, key: int, baseline: Baseline) -> type:
-        """Return the class of a record, which is to blame itself where its class can't be had though that of its key can."""
-        try:
-            return self._catalog.resolve(baseline.code)
-        except UNAVAILABLE as error:
-            raise _told(error, f"{self._catalog.label(key)} can't be loaded", key) from error.__cause__
 
     def _check_classes(self, key: int, baseline: Baseline) -> None:
         """Raise an error where a class that a record names can't be had, as loading it would."""
@@ -608,10 +597,7 @@ class Loader:
 
     def _enter_state(self, task: _Task, baseline: Baseline) -> None:
         self._states.put(task.key, baseline, as_read=True)
-        cls = type(task.obj)
-        if cls not in self._loads_as_written:
-            self._loads_as_written[cls] = loads_as_written(cls)
-        if not self._loads_as_written[cls] or self._catalog.migration(baseline.code) is not None:
+        if not loads_as_written(type(task.obj)) or self._catalog.migration(baseline.code) is not None:
             self._made_otherwise.append(task.key)
 
     def _fill(self, task: _Task, state: object, *, constructed: bool) -> None:
@@ -646,7 +632,7 @@ class Loader:
         except UNAVAILABLE as error:
             if error.key is not None:
                 raise
-            raise _told(error, f"{self._catalog.label(key)} can't be loaded", key) from error.__cause__
+            raise self._told(key, error) from error.__cause__
         except (Error, _Needed):
             raise
         except Exception as error:
@@ -658,6 +644,9 @@ class Loader:
         cause = error if isinstance(error, ValueError) else ValueError(str(error))
         name = next(iter(self._names_of(key)), None)
         return rows.unreadable(cause, f"the record of {self._label(key)}", key=key, name=name)
+
+    def _told(self, key: int, error: Error) -> Error:
+        return _told(error, f"{self._catalog.label(key)} can't be loaded", key)
 
     def _label(self, key: int) -> str:
         names = self._names_of(key)

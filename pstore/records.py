@@ -110,10 +110,17 @@ def _is_transparent(cls: type) -> bool:
     return cls in _GIVE_THEIR_OWN or (is_plain(cls) and getattr(cls, "__getstate__", None) is default)
 
 
-def loads_as_written(cls: type) -> bool:
-    """Return whether an object of the class is loaded as what was written, with no code of its own that could change it."""
+def _has_no_code_to_load(cls: type) -> bool:
     own = not is_plain(cls) and cls not in _GIVE_THEIR_OWN and cls is not tuple and cls is not frozenset
     return not own and not hasattr(cls, "__setstate__")
+
+
+_as_written: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_has_no_code_to_load)
+
+
+def loads_as_written(cls: type) -> bool:
+    """Return whether an object of the class is loaded as what was written, with no code of its own that could change it."""
+    return _as_written(cls)
 
 
 class Encoded(NamedTuple):

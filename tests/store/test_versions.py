@@ -613,6 +613,35 @@ def test_defaults_of_a_setstate(place: Place, program: Program) -> None:
         assert db.changed() == []
 
 
+def test_code_of_a_class_runs_once_a_load(place: Place, program: Program) -> None:
+    """A `__setstate__` or a migration isn't run again to find out whether its object has changed."""
+    source = """
+        import pstore
+        CALLS = []
+        class Base:
+            def __init__(self): self.x = 1
+            def __setstate__(self, state):
+                CALLS.append(type(self).__name__)
+                vars(self).update({{"added": [], **state}})
+        @pstore.persistent{0}
+        class Record(Base): pass
+        class Plain(Base): pass
+    """
+    old = program(source.format(""))
+    with place.open(allow=["models"]) as db:
+        db["a"], db["b"] = old.Record(), old.Plain()
+        db["all"] = [db["a"], db["b"]]
+    migrate = "(version=2, migrate=lambda state, version: [CALLS.append('migrated'), state][1])"
+    new = program(source.format(migrate))
+    with place.open(allow=["models"]) as db:
+        assert db["a"].added == db["b"].added == []
+        assert db.changed() == []
+        db["a"].x = db["b"].x = 2
+        assert len(db.changed()) == 2
+        assert len(db.commit().keys) == 2
+        assert new.CALLS == ["migrated", "Record", "Plain"]
+
+
 def test_change_before_the_first_comparison(place: Place, program: Program) -> None:
     """Such an object that was changed right away is changed; undoing the change by hand makes it as it was."""
     source = "import pstore\n@pstore.persistent\nclass Thing:\n    pass\n"
