@@ -128,7 +128,7 @@ class Conflicts:
         if key in self._states.touched or key in self._states.loose or key in self._reads.records:
             return True
         # A class that wasn't in the store yet may have come into it since.
-        listed = {self._catalog.code_of(cls, 0) for cls in self._reads.classes if self._catalog.knows(cls)}
+        listed = {code for cls in self._reads.classes for code in self._catalog.codes_of(cls)}
         return code_of(key) in listed and bool(serial_of(key))
 
     def _depends_on(self, name: str, reader: Transaction, writer: Transaction) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import names as naming
-from pstore import rows
+from pstore import renaming, rows
 from pstore.aside import Aside
 from pstore.cache import Cache, Limits
 from pstore.catalog import Catalog, refusal
@@ -34,19 +34,21 @@ from pstore.errors import (
     ReadOnlyError,
     SavepointEnded,
     StoreClosed,
+    Uncommitted,
 )
 from pstore.ghosts import Ghosts, set_class
 from pstore.guard import Guard
 from pstore.identity import IdentityMap
-from pstore.keys import is_key, key_range, serial_of
+from pstore.keys import code_of, is_key, key_range, serial_of
 from pstore.loader import Loader
 from pstore.names import Content, Names
 from pstore.reads import Reads
 from pstore.records import is_atom
+from pstore.renaming import Renames, changes_since
 from pstore.restoring import Restorer
 from pstore.rows import REFERENCE, Head
 from pstore.states import Baseline, States
-from pstore.transactions import Transactions, class_rows, create, logged, put_head
+from pstore.transactions import Transactions, class_rows, create, put_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -120,10 +122,19 @@ class Session:
         self._allocator = self._transactions.allocator
         self._states = States()
         self._loader = Loader(
-            self.identity, self._states, self._catalog, self._ghosts, read=self._read_record, names_of=self._find_name
+            self.identity,
+            self._states,
+            self._catalog,
+            self._ghosts,
+            read=self._read_record,
+            names_of=self._find_names,
+            made_otherwise=self._take_in,
         )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
-        self._restorer = Restorer(self.identity, self._states, self._loader, self._ghosts, self._changes)
+        self._restorer = Restorer(
+            self.identity, self._states, self._loader, self._ghosts, self._changes, catalog=self._catalog
+        )
+        self._renames = Renames(self.identity, self._states, self._catalog, self._loader, self._restorer)
         self._reads = Reads() if options.serializable else None
         self._cache = Cache(
             self.identity, self._states, self._loader, self._restorer, limits=options.limits, dropped=self._note_read
@@ -141,7 +152,7 @@ class Session:
         )
         self._savepoints: dict[int, dict[str, object]] = {}  # mark -> the names that were pending
         self._attempt: _Attempt | None = None
-        self._current_to = 0  # the revision up to which what others have changed is known
+        self._current_to: int | None = None  # the revision up to which what others have changed is known
         self.guard = Guard(backend, thread, lambda: self._loader.busy)
         create(backend)
 
@@ -174,8 +185,7 @@ class Session:
             raise ValueError(message)
         if key not in self.identity.objects and self._read_record(key) is None:
             self._note_read(key)
-            message = f"{self._catalog.label(key)} isn't in the store"
-            raise MissingRecord(message, key=key)
+            raise self._loader.missing(key)
         return self._loader.follow(key)
 
     def instances(self, cls: type) -> Iterator[object]:
@@ -183,15 +193,16 @@ class Session:
         reader = self._snapshot()
         if self._reads is not None:
             self._reads.classes.add(cls)
-        if self._catalog.knows(cls):
-            code = self._catalog.code_of(cls, 0)
-            for key in [int(key) for key, _ in reader.scan("records", *key_range(code))]:
-                yield self._loader.follow(key)
+        found = [
+            int(key) for code in self._catalog.codes_of(cls) for key, _ in reader.scan("records", *key_range(code))
+        ]
+        for key in sorted(found, key=serial_of):
+            yield self._loader.meet(key)
 
     def classes(self) -> list[str]:
         """Return the names of the classes in the store, in the order in which it met them."""
         self._snapshot()
-        return [str(name) for _, name in sorted(self._catalog.names().items())]
+        return list(dict.fromkeys(str(name) for _, name in sorted(self._catalog.names().items())))
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it."""
@@ -290,10 +301,8 @@ class Session:
         """Pickle what may have changed and what is new."""
         work.names = self.names.changes(self._content_of)
         work.drafts = self._changes.gather(self._states.compared())
-        baselines = self._states.baselines
-        work.changed = {
-            key: work.drafts[key] for key in sorted(work.drafts) if work.drafts[key].differs(baselines.get(key))
-        }
+        work.changed = self._restorer.changed(work.drafts)
+        work.drafts.update(work.changed)
 
     def _withdraw(self) -> None:
         """A commit or savepoint has failed: all is as it was before it."""
@@ -301,6 +310,25 @@ class Session:
         self._catalog.withdraw()
         self._allocator.restore()
         self._transactions.end_writing()
+
+    def rename_class(self, old: object, new: object) -> Commit:
+        """Give a class of the store another name; see `Store.rename_class`."""
+        self.check_writable("to rename a class")
+        if self.has_uncommitted():
+            message = (
+                "rename_class is a commit of its own, and there are uncommitted changes: commit or roll back first"
+            )
+            raise Uncommitted(message)
+        with self.guard.working("rename_class"):
+            self._snapshot()  # so that what others have written is known up to here
+            self._end_transaction()
+            try:
+                done = renaming.write(self._transactions.write(), self._catalog, self._allocator.head, old, new)
+                self._transactions.end()
+                self._snapshot()  # finds the rename in the log, as other sessions do
+            finally:
+                self._transactions.end()
+            return Commit(done.revision, done.keys)
 
     def _was_committed(self, attempt: _Attempt) -> bool:
         """Return whether a commit that was interrupted is in the store all the same."""
@@ -545,8 +573,11 @@ class Session:
                 return f"db[{name!r}]"
         return self._catalog.label(key)
 
-    def _find_name(self, key: int) -> str | None:
-        return None if self.guard.closed else self.names.leading_to(key)
+    def _take_in(self, keys: list[int]) -> None:
+        self._restorer.take_in(keys)
+
+    def _find_names(self, key: int) -> list[str]:
+        return [] if self.guard.closed else self.names.leading_to(key)
 
     def _what_changed(self, changed: Iterable[int], names: Iterable[str]) -> str:
         what = [*(f"db[{name!r}]" for name in names), *map(self._catalog.label, changed)]
@@ -563,30 +594,32 @@ class Session:
                 return transactions.reader
             try:
                 reader = transactions.read()
-                if self._allocator.head.revision != self._current_to:
-                    self._catch_up(reader)
+                if self._current_to is None:
+                    self._current_to = self._allocator.head.revision
+                elif self._allocator.head.revision != self._current_to:
+                    self._catch_up(reader, self._current_to)
             except BaseException:
                 transactions.end()
                 raise
             return reader
         return transactions.reader
 
-    def _catch_up(self, reader: Transaction) -> None:
-        """Drop the states of what others have changed since this session last looked.
+    def _catch_up(self, reader: Transaction, since: int) -> None:
+        """Drop the states of what others have changed since this session last looked, and learn new names of classes.
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        if not self._states.baselines:
-            self._current_to = self._allocator.head.revision
-            return
-        newest: dict[int, int] = {}
-        for revision, log in logged(reader, self._current_to + 1):
-            newest.update(dict.fromkeys(log.keys, revision))
+        newest = changes_since(reader, since)
         baselines, compared = self._states.baselines, set(self._states.compared())
-        stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
-        kept = {key for key in stale if key in compared and self._restorer.unchanged(key) is None}
-        self._conflicts.overtaken |= kept
-        self._restorer.replace({key for key in stale if key not in kept and not self._restorer.restore(key, anew=True)})
+        stale = {key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]}
+        renamed = {code_of(key) for key in newest if not serial_of(key)}
+        affected = self._renames.affected(renamed) - stale if renamed else set()
+        changed = {key for key in compared & (stale | affected) if self._restorer.unchanged(key) is None}
+        self._conflicts.overtaken |= changed
+        if renamed:
+            self._renames.take_in(reader, renamed, affected - changed)
+        stale &= baselines.keys()
+        self._restorer.replace({key for key in stale - changed if not self._restorer.restore(key, anew=True)})
         self._current_to = self._allocator.head.revision
 
     def _read_record(self, key: int) -> Row | None:
