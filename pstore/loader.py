@@ -21,7 +21,7 @@ from pstore import rows
 from pstore.catalog import UNAVAILABLE
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
 from pstore.ghosts import drop_state, own_dict, set_class
-from pstore.keys import code_of, is_key, make_key, serial_of
+from pstore.keys import code_of, is_key, serial_of
 from pstore.pickle import Unpickler, reduce_value
 from pstore.records import (
     PROTOCOL,
@@ -265,9 +265,10 @@ class Loader:
 
     def rename(self, codes: Iterable[int]) -> None:
         """Class codes have other names now: forget what was known of their classes. Their objects are left to the caller."""
+        for key in [key for key in self._identity.objects if not serial_of(key)]:
+            self._identity.remove(key)  # any class may have another key by which it is written
         for code in codes:
             self._stand_ins.forget(code)
-            self._identity.remove(make_key(code, 0))
             with contextlib.suppress(*UNAVAILABLE):
                 self._catalog.class_of(code)  # so that it is known if it can't be had
 
