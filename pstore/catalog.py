@@ -109,6 +109,10 @@ class Catalog:
         """Return the name of every class by its code."""
         return dict(self._names)
 
+    def name_of(self, code: int) -> str:
+        """Return the dotted name of the class of a code; "" where no class has it."""
+        return str(self._names[code]) if code in self._names else ""
+
     def read(self, found: Iterable[tuple[int, Row | None]]) -> None:
         """Take in the records of classes, in place of what was known of their codes.
 

@@ -127,7 +127,9 @@ class Conflicts:
         assert self._reads is not None  # noqa: S101
         if key in self._states.touched or key in self._states.loose or key in self._reads.records:
             return True
-        return code_of(key) in self._reads.codes and bool(serial_of(key))
+        if not serial_of(key):
+            return False
+        return code_of(key) in self._reads.codes or self._catalog.name_of(code_of(key)) in self._reads.classes
 
     def _depends_on(self, name: str, reader: Transaction, writer: Transaction) -> bool:
         """Return whether a name that others have written was read, or whether names were counted and it came or went."""

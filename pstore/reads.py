@@ -14,6 +14,7 @@ class Reads:
         names: The names that were looked up, whether they were there or not.
         all_names: Whether the names were counted or iterated over.
         codes: The codes of classes whose instances were listed.
+        classes: Their dotted names: an object that another session adds may have a code that didn't exist yet.
     """
 
     def __init__(self) -> None:
@@ -21,6 +22,7 @@ class Reads:
         self.names: set[str] = set()
         self.all_names = False
         self.codes: set[int] = set()
+        self.classes: set[str] = set()
 
     def clear(self) -> None:
         """A transaction has ended."""
@@ -28,3 +30,4 @@ class Reads:
         self.names.clear()
         self.all_names = False
         self.codes.clear()
+        self.classes.clear()

@@ -24,7 +24,7 @@ from pstore import names as naming
 from pstore import renaming, rows
 from pstore.aside import Aside
 from pstore.cache import Cache, Limits
-from pstore.catalog import Catalog, refusal
+from pstore.catalog import Catalog, refusal, stored_name
 from pstore.changes import Changes, Draft
 from pstore.conflicts import Conflicts, Work
 from pstore.declare import is_declared
@@ -194,6 +194,7 @@ class Session:
         codes = self._catalog.codes_of(cls)
         if self._reads is not None:
             self._reads.codes.update(codes)
+            self._reads.classes.add(str(stored_name(cls)))
         found = [int(key) for code in codes for key, _ in reader.scan("records", *key_range(code))]
         for key in sorted(found, key=serial_of):
             yield self._loader.meet(key)
