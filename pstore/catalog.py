@@ -75,7 +75,8 @@ class Catalog:
         self._names: dict[int, ClassName] = {}
         self._codes: dict[tuple[str, str], int] = {}
         self._classes: dict[int, type] = {}
-        self._code_of_class: dict[type, int] = {}
+        #: By the id of a class, which is entered with its code: a metaclass may say that two classes are equal.
+        self._code_of_class: dict[int, tuple[int, type]] = {}
         #: Codes that were given in a commit that isn't done yet.
         self._pending: dict[int, ClassName] = {}
 
@@ -129,7 +130,7 @@ class Catalog:
             message = f"{name} was stored as a class but is {found!r}"
             raise CorruptRecord(message, key=make_key(code, 0))
         self._classes[code] = found
-        self._code_of_class[found] = code
+        self._code_of_class[id(found)] = code, found
         return found
 
     def code_of(self, cls: type, next_code: int) -> int:
@@ -139,7 +140,7 @@ class Catalog:
             ClassNotAllowed: The policy refuses the class.
         """
         try:
-            return self._code_of_class[cls]
+            return self._code_of_class[id(cls)][0]
         except KeyError:
             pass
         if not self._policy.permits(cls):
@@ -154,12 +155,12 @@ class Catalog:
             self._pending[code] = name
             self._enter(code, name)
         self._classes[code] = cls
-        self._code_of_class[cls] = code
+        self._code_of_class[id(cls)] = code, cls
         return code
 
     def knows(self, cls: type) -> bool:
         """Return whether `code_of` would answer without taking a new code."""
-        return cls in self._code_of_class or (cls.__module__, cls.__qualname__) in self._codes
+        return id(cls) in self._code_of_class or (cls.__module__, cls.__qualname__) in self._codes
 
     def pending(self) -> dict[int, bytes]:
         """Return the bodies of the records of the classes that are pending, by key."""
@@ -175,7 +176,7 @@ class Catalog:
             del self._names[code], self._codes[name.module, name.qualname]
             cls = self._classes.pop(code, None)
             if cls is not None:
-                del self._code_of_class[cls]
+                del self._code_of_class[id(cls)]
         self._pending.clear()
 
     def permits(self, found: object) -> bool:
