@@ -14,6 +14,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import gc
 import ipaddress
 import pathlib
 import re
@@ -149,6 +150,23 @@ class Encoded(NamedTuple):
     transparent: bool
 
 
+def _empty_dicts(objects: list[object]) -> list[object]:
+    """Return those dicts of attributes that are there and empty: no pickler meets them, and they may be held and filled.
+
+    Args:
+        objects: All objects in a record that can change.
+    """
+    found: dict[int, object] = {}
+    for obj in objects:
+        if type(obj).__dictoffset__:
+            # Asking for `__dict__` would make one where there is none yet.
+            found.update({id(part): part for part in gc.get_referents(obj) if type(part) is dict and not part})
+    if found:
+        for obj in objects:  # empty dicts that are the values of attributes
+            found.pop(id(obj), None)
+    return [*found.values()]
+
+
 class Encoder:
     """Takes objects apart and pickles them.
 
@@ -217,6 +235,7 @@ class Encoder:
         holders: list[object] = [
             item for item in memoized if issubclass(type(item), (tuple, frozenset)) and not is_atom(item)
         ]
+        inline += _empty_dicts([obj, *inline])
         transparent = _is_transparent(cls) and all(_is_transparent(type(item)) for item in inline)
         body = b"".join(streams)
         if self._buffers:
