@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import contextlib
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pstore import rows
+from pstore.early import early_attributes
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
 from pstore.ghosts import drop_state, make_unavailable, set_class
 from pstore.keys import code_of, is_key, serial_of
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from pstore.catalog import Catalog
     from pstore.ghosts import Ghosts
     from pstore.identity import IdentityMap
+
+
+T = TypeVar("T")
 
 
 class Baseline(NamedTuple):
@@ -116,6 +120,9 @@ class Loader:
         self._made: list[int] = []  # in this operation: keys of objects that were made or filled
         #: Objects that a constructor is about to make, and those whose states wait for them to be there.
         self._constructing: dict[int, list[_Task]] = {}
+        #: Instances that their class has made and that are being filled; those that had attributes early.
+        self._filling: dict[int, _Task] = {}
+        self._early: set[int] = set()
         self._unavailable: dict[int, type] = {}  # class code -> class of the stand-ins
         self._stand_ins: set[type] = set()
 
@@ -247,6 +254,8 @@ class Loader:
             if not self._depth:
                 self._made.clear()
                 self._constructing.clear()
+                self._filling.clear()
+                self._early.clear()
 
     def _undo(self, start: int) -> None:
         for key in self._made[start:]:
@@ -333,7 +342,7 @@ class Loader:
             if task.obj is None:
                 missing = self._missing(task.arguments)
             else:
-                missing = self._missing(task.state) if task.unpickler else self._fill_plain(task)
+                missing = self._missing(task.state) if task.unpickler else self._hashing(self._fill_plain, task)
             waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
             if waiting is not None:  # what is being constructed may need this one, as far as it is, and comes first
                 waiting.append(task)
@@ -341,7 +350,7 @@ class Loader:
             elif missing:
                 tasks += map(_Task, missing)
             elif task.obj is None:
-                self._construct(task)
+                self._hashing(self._construct, task)
                 tasks += self._constructing.pop(task.key)
             else:
                 if task.unpickler:
@@ -365,6 +374,8 @@ class Loader:
         if task.obj is not None:
             # Awake already, so that code which comes back to it while its state is read doesn't begin anew.
             set_class(task.obj, cls)
+            if is_plain(cls) and not baseline.flags & CONSTRUCTED:
+                self._filling[key] = task
         elif is_made_by_class(cls):
             self._enter_loose(task, make_empty(cls))
         elif baseline.flags & CONSTRUCTED:
@@ -374,6 +385,42 @@ class Loader:
         else:  # its class has got a constructor since
             self._enter_loose(task, cls.__new__(cls))
         return True
+
+    def _hashing(self, step: Callable[[_Task], T], task: _Task) -> T:
+        """Do a step of a load. Where it fails, for want of a state that isn't loaded yet, do it again with what is known.
+
+        An object that stands in a set of its own is asked for its hash before it has its attributes.
+        """
+        try:
+            return step(task)
+        except (Error, UnpicklingError):
+            raise
+        except Exception:
+            if not [key for key in list(self._filling) if self._fill_early(key)]:
+                raise
+            return step(task)
+
+    def _fill_early(self, key: int) -> bool:
+        """Give an object that is being filled the attributes that need no other record; return whether there are any."""
+        if key in self._early:
+            return False
+        self._early.add(key)
+        task = self._filling[key]
+        try:
+            attributes = early_attributes(type(task.obj), *task.streams, self._catalog.find, self._if_at_hand)
+            for name, value in attributes.items():
+                object.__setattr__(task.obj, name, value)
+        except Exception:  # noqa: BLE001  # it can't be had early
+            return False
+        return bool(attributes)
+
+    def _if_at_hand(self, key: object) -> object:
+        """Return the object of a key where no record has to be read for that, else None."""
+        found = self._identity.objects.get(key) if isinstance(key, int) else None
+        try:
+            return self._refer_inside(key) if found is None else found
+        except (_Needed, UnpicklingError):
+            return None
 
     def _enter_loose(self, task: _Task, obj: object) -> None:
         task.obj = obj
@@ -434,6 +481,8 @@ class Loader:
         return []
 
     def _fill(self, task: _Task, state: object, *, constructed: bool) -> None:
+        if self._filling.pop(task.key, None) and task.key in self._early:
+            drop_state(task.obj, type(task.obj))
         try:
             fill(task.obj, state, constructed=constructed)
         except UnpicklingError as error:

@@ -997,3 +997,33 @@ class Planet(enum.Enum):
 
 #: Never promoted and never records: there is one of each.
 MEMBERS = [Permission.READ, Permission.READ | Permission.WRITE, Permission(0), Level.LOW, Planet.EARTH]
+
+
+# ------------------------------------------------------------------------------------------- for what stands in sets
+
+
+@dataclasses.dataclass(frozen=True)
+class Friend:
+    name: str
+    tags: set[Any] = dataclasses.field(default_factory=set, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlottedFriend:
+    name: str
+    tags: set[Any] = dataclasses.field(default_factory=set, compare=False, repr=False)
+
+
+class Follower:
+    """Its hash asks for another object's, which may be another record."""
+
+    def __init__(self, name: str, other: Any) -> None:
+        self.tags: set[Any] = set()
+        self.other = other
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Follower) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.other))
