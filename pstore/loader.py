@@ -57,6 +57,21 @@ class _Needed(Exception):
     """A record refers to a loose object that isn't there yet."""
 
 
+class _Deep(BaseException):
+    """While a record is read, code of the objects' own has woken so many others, one within the other, that this one waits.
+
+    No Exception, because that code mustn't catch it.
+    """
+
+    def __init__(self, key: int) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+#: How many loads may run one within the other before the outermost takes over.
+_NESTED = 20
+
+
 class _Task:
     """An object that is being made and filled.
 
@@ -123,6 +138,7 @@ class Loader:
         #: Instances that their class has made and that are being filled; those that had attributes early.
         self._filling: dict[int, _Task] = {}
         self._early: set[int] = set()
+        self._once = 0  # how many loads are under way that can't be begun again
         self._unavailable: dict[int, type] = {}  # class code -> class of the stand-ins
         self._stand_ins: set[type] = set()
 
@@ -153,6 +169,8 @@ class Loader:
 
     def wake(self, key: int, obj: object) -> None:
         """Load the state of a ghost. Raises as `follow` does."""
+        if self._depth >= _NESTED and not self._once:
+            raise _Deep(key)
         with self._operation():
             self._bring(_Task(key, obj))
 
@@ -260,6 +278,8 @@ class Loader:
     def _undo(self, start: int) -> None:
         for key in self._made[start:]:
             self._constructing.pop(key, None)
+            self._filling.pop(key, None)
+            self._early.discard(key)
             obj = self._identity.objects.get(key)
             if obj is not None and is_plain(self._ghosts.real_class(obj)) and key not in self.loose:
                 self.make_ghost(key, obj)
@@ -335,29 +355,48 @@ class Loader:
         """Make and fill an object, and before it all loose objects that it refers to and that aren't in memory."""
         tasks = [wanted]
         while tasks:
-            task = tasks[-1]
-            if task.baseline is None and not self._start(task):
-                tasks.pop()
-                continue
-            if task.obj is None:
-                missing = self._missing(task.arguments)
-            else:
-                missing = self._missing(task.state) if task.unpickler else self._hashing(self._fill_plain, task)
-            waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
-            if waiting is not None:  # what is being constructed may need this one, as far as it is, and comes first
-                waiting.append(task)
-                tasks.pop()
-            elif missing:
-                tasks += map(_Task, missing)
-            elif task.obj is None:
-                self._hashing(self._construct, task)
-                tasks += self._constructing.pop(task.key)
-            else:
-                if task.unpickler:
-                    self._fill_constructed(task, task.unpickler)
-                tasks.pop()
+            deep = self._advance(tasks)
+            if deep is not None:
+                tasks.append(_Task(deep, self._identity.objects[deep]))
         if wanted.key not in self._identity.objects:
             raise self._leads_back(wanted.key)
+
+    def _advance(self, tasks: list[_Task]) -> int | None:
+        """Do the next step of the last task, and take it from the list when there is nothing left to do.
+
+        Returns:
+            The key of an object that has to be woken before the step can be done; it is then tried again.
+        """
+        try:
+            self._do(tasks)
+        except _Deep as deep:
+            if self._depth > 1:
+                raise
+            return deep.key
+        return None
+
+    def _do(self, tasks: list[_Task]) -> None:
+        task = tasks[-1]
+        if task.baseline is None and not self._start(task):
+            tasks.pop()
+            return
+        if task.obj is None:
+            missing = self._missing(task.arguments)
+        else:
+            missing = self._missing(task.state) if task.unpickler else self._hashing(self._fill_plain, task)
+        waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
+        if waiting is not None:  # what is being constructed may need this one, as far as it is, and comes first
+            waiting.append(task)
+            tasks.pop()
+        elif missing:
+            tasks += map(_Task, missing)
+        elif task.obj is None:
+            self._hashing(self._construct, task)
+            tasks += self._constructing.pop(task.key)
+        else:
+            if task.unpickler:
+                self._fill_constructed(task, task.unpickler)
+            tasks.pop()
 
     def _leads_back(self, key: int) -> Error:
         return self._corrupt(key, "its constructor's arguments lead back to itself")
@@ -451,8 +490,12 @@ class Loader:
 
     def _fill_constructed(self, task: _Task, unpickler: Unpickler) -> None:
         assert task.baseline is not None  # noqa: S101
-        with self._telling(task.key):
-            self._fill(task, unpickler.load(), constructed=True)
+        self._once += 1
+        try:
+            with self._telling(task.key):
+                self._fill(task, unpickler.load(), constructed=True)
+        finally:
+            self._once -= 1
         self.baselines[task.key] = task.baseline
 
     def _fill_plain(self, task: _Task) -> list[int]:

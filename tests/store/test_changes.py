@@ -347,10 +347,10 @@ HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], o
     "iterator of a deque": (lambda: collections.deque([[]]), iter, lambda held: next(held).append(1)),
     "map": (lambda: [[]], lambda part: map(list.append, part, [1]), next),
     "zip": (lambda: [[]], zip, lambda held: next(held)[0].append(1)),
-    "chain": (lambda: [[]], lambda part: itertools.chain(part), lambda held: next(held).append(1)),
+    "chain": (lambda: [[]], itertools.chain, lambda held: next(held).append(1)),
     "keys of a dict": (dict, lambda part: part.keys(), lambda held: gc.get_referents(held)[0].update(a=1)),
-    "values of a dict": (lambda: {"a": []}, lambda part: part.values(), lambda held: [*held][0].append(1)),
-    "items of a dict": (lambda: {"a": []}, lambda part: part.items(), lambda held: [*held][0][1].append(1)),
+    "values of a dict": (lambda: {"a": []}, lambda part: part.values(), lambda held: next(iter(held)).append(1)),
+    "items of a dict": (lambda: {"a": []}, lambda part: part.items(), lambda held: next(iter(held))[1].append(1)),
     "memoryview": (lambda: bytearray(b"a"), memoryview, lambda held: operator.setitem(held, 0, 1)),
     "cast memoryview": (
         lambda: bytearray(b"abcd"),
@@ -375,8 +375,12 @@ HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], o
 
 def kept_by_an_exception(part: list[Any]) -> Any:
     """What a debugger has: a traceback whose frame holds the part."""
+
+    def fail(part: list[Any]) -> float:
+        return len(part) / 0
+
     try:
-        (lambda part: 1 / 0)(part)
+        fail(part)
     except ZeroDivisionError as error:
         return error.__traceback__
 

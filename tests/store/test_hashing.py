@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import kinds
 import pytest
 from shop import Plain
 
-import pstore
 from pstore import declare
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ ALLOW = ["shop", "kinds"]
 HASHED: dict[str, Callable[[str], Any]] = {
     "plain": lambda name: kinds.Valued(name, set()),
     "dataclass": lambda name: kinds.OrderedData(name, set()),
-    "frozen dataclass": lambda name: kinds.Friend(name),
-    "frozen slotted dataclass": lambda name: kinds.SlottedFriend(name),
+    "frozen dataclass": kinds.Friend,
+    "frozen slotted dataclass": kinds.SlottedFriend,
     "hashed by the other's name": lambda name: kinds.Follower(name, kinds.Valued(name)),
 }
 
@@ -43,12 +43,14 @@ def named(make: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def own_set(make: Callable[[str], Any]) -> dict[str, Any]:
+    """One in its own set."""
     one = make("one")
     one.tags.add(one)
     return {"one": one}
 
 
 def each_others(make: Callable[[str], Any]) -> dict[str, Any]:
+    """Two, each in the other's set."""
     one, two = make("one"), make("two")
     one.tags.add(two)
     two.tags.add(one)
@@ -56,6 +58,7 @@ def each_others(make: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def clique(make: Callable[[str], Any]) -> dict[str, Any]:
+    """Many, in each other's sets."""
     everybody = {name: make(name) for name in map(str, range(12))}
     for obj in everybody.values():
         obj.tags.update(everybody.values())
@@ -63,18 +66,21 @@ def clique(make: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def own_tuple(make: Callable[[str], Any]) -> dict[str, Any]:
+    """One in a tuple in its own set."""
     one = make("one")
     one.tags.add((one, 1))
     return {"one": one}
 
 
 def through_a_named_set(make: Callable[[str], Any]) -> dict[str, Any]:
+    """One whose set is a record."""
     one = make("one")
     one.tags.add(one)
     return {"one": one, "set": one.tags}
 
 
 def through_a_named_dict(make: Callable[[str], Any]) -> dict[str, Any]:
+    """One that is a key of a record that it holds."""
     one = make("one")
     keys = {one: [one]}
     holder = Plain(keys=keys)
@@ -83,13 +89,23 @@ def through_a_named_dict(make: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def through_a_frozenset(make: Callable[[str], Any]) -> dict[str, Any]:
+    """One in a frozenset of what it holds."""
     one = make("one")
     holder = Plain(part=frozenset([one, (one,)]))
     one.tags.add(holder)
     return {"one": one, "holder": holder}
 
 
-GRAPHS = [named, own_set, each_others, clique, own_tuple, through_a_named_set, through_a_named_dict, through_a_frozenset]
+GRAPHS = [
+    named,
+    own_set,
+    each_others,
+    clique,
+    own_tuple,
+    through_a_named_set,
+    through_a_named_dict,
+    through_a_frozenset,
+]
 
 
 def members(value: Any) -> Any:
@@ -146,3 +162,24 @@ def test_hash_that_cannot_be_had(place: Place) -> None:
     with pytest.raises(RecursionError):
         hash(one)
     del one
+
+
+@pytest.mark.parametrize("ring", [False, True], ids=["chain", "ring"])
+def test_long_chain_of_sets(ring: bool, place: Place, monkeypatch: Any) -> None:
+    """However long a chain of sets is whose members are hashed by their state, it is loaded."""
+    monkeypatch.setitem(declare._DECLARED, ("kinds", "Friend"), kinds.Friend)
+    with place.open(allow=ALLOW) as db:
+        chain = [kinds.Friend(str(number)) for number in range(2000)]
+        for one, following in itertools.pairwise(chain):
+            one.tags.add(following)
+        if ring:
+            chain[-1].tags.add(chain[0])
+        db["first"] = chain[0]
+    with place.open(allow=ALLOW) as db:
+        one = db["first"]
+        for number in range(2000):
+            assert one.name == str(number)
+            if one.tags:
+                (one,) = one.tags
+        assert (one is db["first"]) == ring
+        assert db.commit().keys == ()
