@@ -367,36 +367,33 @@ class Loader:
         Returns:
             The key of an object that has to be woken before the step can be done; it is then tried again.
         """
+        task = tasks[-1]
+        if task.baseline is None and not self._start(task):
+            tasks.pop()
+            return None
         try:
-            self._do(tasks)
+            if task.obj is None:
+                missing = self._missing(task.arguments)
+            else:
+                missing = self._missing(task.state) if task.unpickler else self._hashing(self._fill_plain, task)
+            waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
+            if waiting is not None:  # what is being constructed may need this one, as far as it is, and comes first
+                waiting.append(task)
+                tasks.pop()
+            elif missing:
+                tasks += map(_Task, missing)
+            elif task.obj is None:
+                self._hashing(self._construct, task)
+                tasks += self._constructing.pop(task.key)
+            else:
+                if task.unpickler:
+                    self._fill_constructed(task, task.unpickler)
+                tasks.pop()
         except _Deep as deep:
             if self._depth > 1:
                 raise
             return deep.key
         return None
-
-    def _do(self, tasks: list[_Task]) -> None:
-        task = tasks[-1]
-        if task.baseline is None and not self._start(task):
-            tasks.pop()
-            return
-        if task.obj is None:
-            missing = self._missing(task.arguments)
-        else:
-            missing = self._missing(task.state) if task.unpickler else self._hashing(self._fill_plain, task)
-        waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
-        if waiting is not None:  # what is being constructed may need this one, as far as it is, and comes first
-            waiting.append(task)
-            tasks.pop()
-        elif missing:
-            tasks += map(_Task, missing)
-        elif task.obj is None:
-            self._hashing(self._construct, task)
-            tasks += self._constructing.pop(task.key)
-        else:
-            if task.unpickler:
-                self._fill_constructed(task, task.unpickler)
-            tasks.pop()
 
     def _leads_back(self, key: int) -> Error:
         return self._corrupt(key, "its constructor's arguments lead back to itself")
@@ -413,7 +410,7 @@ class Loader:
         if task.obj is not None:
             # Awake already, so that code which comes back to it while its state is read doesn't begin anew.
             set_class(task.obj, cls)
-            if is_plain(cls) and not baseline.flags & CONSTRUCTED:
+            if not baseline.flags & CONSTRUCTED:
                 self._filling[key] = task
         elif is_made_by_class(cls):
             self._enter_loose(task, make_empty(cls))
