@@ -7,12 +7,15 @@ changes the list or, where there is none, something else in place. A kind that n
 from __future__ import annotations
 
 import abc
+import array
+import collections
 import copy
 import copyreg
 import dataclasses
 import enum
 import functools
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
@@ -976,6 +979,25 @@ class Pair(NamedTuple):
 
 
 KINDS["named tuple with a container"] = Kind("named tuple with a container", lambda: Pair("n", ["t"]), add_to_tags)
+
+
+#: What is no class of the user's, for the table.
+BUILTIN: dict[str, Kind] = {
+    entry.name: entry
+    for entry in (
+        Kind("`list`", lambda: ["t"], lambda obj: obj.append("changed")),
+        Kind("`dict`", lambda: {"t": 1}, lambda obj: obj.update(changed=1)),
+        Kind("`set`", lambda: {"t"}, lambda obj: obj.add("changed")),
+        Kind("`bytearray`", lambda: bytearray(b"t"), lambda obj: obj.append(5)),
+        Kind("`tuple` that holds a list", lambda: (["t"], 1), lambda obj: obj[0].append("changed")),
+        Kind("`collections.deque`", lambda: collections.deque(["t"]), lambda obj: obj.append("changed")),
+        Kind("`collections.OrderedDict`", lambda: collections.OrderedDict(t=1), lambda obj: obj.update(changed=1)),
+        Kind("`collections.defaultdict`", lambda: collections.defaultdict(int), lambda obj: obj["changed"]),
+        Kind("`collections.Counter`", lambda: collections.Counter("t"), lambda obj: obj.update(["changed"])),
+        Kind("`array.array`", lambda: array.array("i", [1]), lambda obj: obj.append(5)),
+        Kind("`types.SimpleNamespace`", lambda: types.SimpleNamespace(tags=["t"]), add_to_tags),
+    )
+}
 
 
 class Permission(enum.Flag):

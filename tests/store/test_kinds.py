@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import kinds
+import kinds_table
 import pytest
 from kinds import KINDS, OPERATORS, RAN, Kind
 
@@ -413,3 +414,18 @@ def test_operand_while_asleep(kind: Kind, sides: str) -> None:
         ]
 
     assert same_as_awake(kind, PAIRS, make) == []
+
+
+# ------------------------------------------------------------------------------------------------- the document's table
+
+
+def test_table_in_the_document() -> None:
+    """docs/architecture.md tells of each kind what a store really does with it."""
+    told = kinds_table.written().splitlines()
+    rows = dict(kinds_table.rows())
+    assert [row for row in rows.values() if row not in told] == [], (
+        "the table of kinds isn't what a store does: python tests/store/kinds_table.py --write"
+    )
+    if sys.version_info >= kinds_table.ALL_KINDS:
+        assert told == kinds_table.table().splitlines()
+    assert "lost" not in "".join(told)
