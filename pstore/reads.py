@@ -10,24 +10,22 @@ class Reads:
     """What one transaction has read, beside the objects that it has touched.
 
     Attributes:
-        records: The keys of records whose states aren't in memory any more, or that were found missing.
+        records: The keys of records whose states aren't in memory any more, or that were found missing, with the
+            revisions that were read; 0 for one that is missing.
         names: The names that were looked up, whether they were there or not.
         all_names: Whether the names were counted or iterated over.
-        codes: The codes of classes whose instances were listed.
-        classes: Their dotted names: an object that another session adds may have a code that didn't exist yet.
+        classes: The classes whose instances were listed.
     """
 
     def __init__(self) -> None:
-        self.records: set[int] = set()
+        self.records: dict[int, int] = {}
         self.names: set[str] = set()
         self.all_names = False
-        self.codes: set[int] = set()
-        self.classes: set[str] = set()
+        self.classes: set[type] = set()
 
     def clear(self) -> None:
         """A transaction has ended."""
         self.records.clear()
         self.names.clear()
         self.all_names = False
-        self.codes.clear()
         self.classes.clear()

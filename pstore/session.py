@@ -24,7 +24,7 @@ from pstore import names as naming
 from pstore import renaming, rows
 from pstore.aside import Aside
 from pstore.cache import Cache, Limits
-from pstore.catalog import Catalog, refusal, stored_name
+from pstore.catalog import Catalog, refusal
 from pstore.changes import Changes, Draft
 from pstore.conflicts import Conflicts, Work
 from pstore.declare import is_declared
@@ -191,11 +191,11 @@ class Session:
     def instances(self, cls: type) -> Iterator[object]:
         """Yield the objects of a class that have records of their own, in the order of their serial numbers."""
         reader = self._snapshot()
-        codes = self._catalog.codes_of(cls)
         if self._reads is not None:
-            self._reads.codes.update(codes)
-            self._reads.classes.add(str(stored_name(cls)))
-        found = [int(key) for code in codes for key, _ in reader.scan("records", *key_range(code))]
+            self._reads.classes.add(cls)
+        found = [
+            int(key) for code in self._catalog.codes_of(cls) for key, _ in reader.scan("records", *key_range(code))
+        ]
         for key in sorted(found, key=serial_of):
             yield self._loader.meet(key)
 
@@ -557,12 +557,13 @@ class Session:
 
     def _note_read(self, key: int) -> None:
         if self._reads is not None:
-            self._reads.records.add(key)
+            baseline = self._states.baselines.get(key)
+            self._reads.records[key] = 0 if baseline is None else baseline.revision
 
     def _note_touched(self) -> None:
         """Take down what was read, before objects go behind the barrier in the middle of a transaction."""
-        if self._reads is not None:
-            self._reads.records.update(self._states.touched)
+        for key in self._states.touched if self._reads is not None else ():
+            self._note_read(key)
 
     # ------------------------------------------------------------- for errors
 
