@@ -316,10 +316,13 @@ class Catalog:
     def withdraw(self) -> None:
         """The commit has failed: what was pending is forgotten."""
         if self._pending:
-            for code in self._pending:
-                del self._names[code]
-            self._pending.clear()
-            self._forget_classes()
+            self.forget(min(self._pending))
+
+    def forget(self, start: int) -> None:
+        """Forget the codes from this one on: they were never given."""
+        self._names = {code: name for code, name in self._names.items() if code < start}
+        self._pending.clear()
+        self._forget_classes()
 
     def permits(self, found: object) -> bool:
         """Return whether a function or class may be written by its name."""

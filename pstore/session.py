@@ -261,7 +261,7 @@ class Session:
         """
         self.guard.check()
         if exclusive:
-            self._transactions.write()
+            self._transactions.hold()
         self._snapshot()
 
     def commit(self, note: str = "") -> Commit:
@@ -287,6 +287,7 @@ class Session:
                 self._publish(work, self._attempt.revision)
                 raise
             self._withdraw()
+            self._transactions.end_writing()
             raise
         try:
             self._publish(work, done.revision)
@@ -309,7 +310,6 @@ class Session:
         self._changes.withdraw()
         self._catalog.withdraw()
         self._allocator.restore()
-        self._transactions.end_writing()
 
     def rename_class(self, old: object, new: object) -> Commit:
         """Give a class of the store another name; see `Store.rename_class`."""
@@ -362,6 +362,7 @@ class Session:
                 mark = self._aside.put((key, _seal(key, draft, revisions[key])) for key, draft in work.changed.items())
             except BaseException:
                 self._withdraw()
+                self._transactions.end_savepoint()
                 raise
             self._note_touched()
             self._settle(work, revisions)
