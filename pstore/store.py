@@ -10,9 +10,10 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar
 
 from pstore.cache import Limits
+from pstore.committer import Commit
 from pstore.errors import ConflictError, Error, StoreBusy, Uncommitted
 from pstore.savepoint import Savepoint
-from pstore.session import Commit, Options, Session
+from pstore.session import Options, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -382,7 +383,7 @@ class Store(MutableMapping[str, Any]):
         raise TypeError(message)
 
     def _check_change(self, what: str) -> None:
-        self._session.check_writable(what)
+        self._session.guard.check_writable(what)
         self._session.guard.check_idle(what.removeprefix("to "), loading=False)
 
     def _check_not_running(self, what: str) -> None:

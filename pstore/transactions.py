@@ -33,12 +33,14 @@ class Transactions:
         allocator: Has the counters with which the newest transaction began, and hands out numbers from them.
         reader: The snapshot, None where none has begun.
         writer: A commit's transaction, None where none has begun.
+        current_to: The revision up to which the session knows what others have changed; None where it knows nothing yet.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog) -> None:
         self.allocator = Allocator(catalog, self.write)
         self.reader: Transaction | None = None
         self.writer: Transaction | None = None
+        self.current_to: int | None = None
         self._backend = backend
         self._catalog = catalog
         self._store_id: Row | None = None
@@ -111,6 +113,16 @@ class Transactions:
             self.writer.commit()
             self.writer = None
             self.allocator.keep()
+
+    def has_logged(self, revision: int, row: bytes) -> bool:
+        """End both, and return whether the newest state has this row in its log: whether that commit was made."""
+        self.end()
+        reader = self._backend.begin()
+        try:
+            (found,) = reader.get_many("log", [revision])
+        finally:
+            reader.rollback()
+        return found is not None and bytes(found) == row
 
     def _take_head(self, transaction: Transaction) -> None:
         row, store_id = transaction.get_many("meta", ["head", "id"])
