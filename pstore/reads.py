@@ -5,6 +5,13 @@ This module knows keys and names only.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pstore.states import States
+
 
 class Reads:
     """What one transaction has read, beside the objects that it has touched.
@@ -22,6 +29,12 @@ class Reads:
         self.names: set[str] = set()
         self.all_names = False
         self.classes: set[type] = set()
+
+    def take_down(self, keys: Iterable[int], states: States) -> None:
+        """Take down that records were read, in the revisions that are in memory; those that aren't were found missing."""
+        for key in keys:
+            baseline = states.baselines.get(key)
+            self.records[key] = 0 if baseline is None else baseline.revision
 
     def clear(self) -> None:
         """A transaction has ended."""

@@ -25,6 +25,11 @@ class Doctor:
         self.on_call = True
 
 
+@pstore.persistent
+class Patient:
+    """Has no attributes."""
+
+
 def create(db: pstore.Store) -> None:
     """Put counters into an empty store: a record, an inline value, a named list, an atom."""
     db["record"], db["inline"], db["list"], db["atom"] = Counter(), {"counter": [0]}, [0], 0
