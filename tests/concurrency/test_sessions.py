@@ -44,10 +44,25 @@ class Pair:
     savepoints: list[tuple[pstore.Savepoint, int]] = field(default_factory=list)
     dropped: bool = False
 
-    def begin(self) -> None:
-        """Begin a transaction in both, unless one has begun."""
+    def begin(self, *, settle: bool = True) -> None:
+        """Begin a transaction in both, unless one has begun.
+
+        What was changed between two transactions, and back, after others have changed it too, may be the old or the new
+        one until the transaction ends: it ends here, unless `settle` is false.
+        """
         self.model.begin()
         assert self.db.revision == self.model.snapshot
+        if settle and self.model.overtaken - self.model.changed().keys():
+            self.rollback()
+            self.model.begin()
+
+    def rollback(self) -> None:
+        """Roll both back."""
+        self.db.rollback()
+        self.model.rollback()
+        if self.model.snapshot is not None:  # to have what others have changed, the next transaction may have begun
+            self.begin()
+        self.end(undone=True)
 
     def end(self, *, undone: bool) -> None:
         """A transaction is over; objects whose states may be gone aren't held any more."""
@@ -59,7 +74,6 @@ class Pair:
         """What was put aside, dropped, and rolled back, says that it is gone; nobody looks at it any more."""
         if undone and self.dropped:
             self.held = [(real, model) for real, model in self.held if model.key is not None]
-
 
 
 #: What is done in a session within a transaction: the name of a method, and its arguments.
@@ -356,7 +370,8 @@ class Sessions(RuleBasedStateMachine):
         one.begin()
         if atom % 2:
             self.change_held_list(one, **change, take=True)
-        self.do(one, work)
+        else:
+            self.do(one, work)
         self.commit_pair(one)
 
     @rule(which=WHICH)
@@ -365,7 +380,7 @@ class Sessions(RuleBasedStateMachine):
 
     def commit_pair(self, pair: Pair) -> bool:
         """Commit in both; return whether it was done."""
-        pair.begin()
+        pair.begin(settle=False)
         refused_before = pair.model.refused is not None
         expected = pair.model.commit()
         try:
@@ -402,11 +417,7 @@ class Sessions(RuleBasedStateMachine):
 
     def rollback_pair(self, pair: Pair) -> None:
         """Roll both back."""
-        pair.db.rollback()
-        pair.model.rollback()
-        if pair.model.snapshot is not None:  # to have what others have changed, the next transaction may have begun
-            pair.begin()
-        pair.end(undone=True)
+        pair.rollback()
 
     def make_savepoint(self, pair: Pair) -> None:
         pair.begin()
