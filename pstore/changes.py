@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore.catalog import refusal
 from pstore.declare import is_declared
+from pstore.early import in_sets_of_their_own
 from pstore.errors import ForeignObject
 from pstore.ghosts import Barrier, is_any_ghost, own_dict
 from pstore.identity import is_elsewhere
@@ -210,6 +211,11 @@ class Changes:
         shared = [obj for obj in encoded.inline if self._owner.get(id(obj), key) != key]
         if shared:
             encoded = self._promote(key, shared)
+        circular = in_sets_of_their_own([*encoded.inline, *encoded.holders], self._identity.keys)
+        if circular:
+            for obj in circular:
+                self._give_record(obj)
+            encoded = self._encode(key)
         code = self._allocator.code(self._ghosts.real_class(self._identity.objects[key]))
         # The draft holds the inline objects, so that no id is used twice while owners are known by it.
         self._drafts[key] = Draft(encoded.flags, code, encoded.body, *encoded[2:])
@@ -231,10 +237,13 @@ class Changes:
         for owner in {self._owner[id(obj)] for obj in outermost}:
             self._disown(owner)
         for obj in outermost:
-            promoted = self._enter(obj)
-            self.new[promoted] = obj
-            self._waiting.appendleft(promoted)
+            self._give_record(obj)
         return self._encode(key)
+
+    def _give_record(self, obj: object) -> None:
+        key = self._enter(obj)
+        self.new[key] = obj
+        self._waiting.appendleft(key)
 
     def _named_in(self, encoded: Encoded) -> set[object]:
         streams = split_body(memoryview(encoded.body), encoded.flags)

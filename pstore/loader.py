@@ -189,9 +189,9 @@ class Loader:
         if baseline.flags & CONSTRUCTED:
             return False
         with self._operation():
-            if isinstance(obj, (bytearray, dict, list, set)):
+            if isinstance(obj, (dict, list, set)):
                 obj.clear()
-            else:
+            elif not isinstance(obj, bytearray):  # whose content is replaced at once, so that a memoryview may be there
                 drop_state(obj, type(obj))
             task = _Task(key, obj)
             task.baseline, task.streams = baseline, split_body(memoryview(baseline.body), baseline.flags)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pstore.classes import MISSING, find
 from pstore.pickle import PickleBuffer, Pickler, Unpickler, apply_state, reduce_value
-from pstore.pickle.reduction import GENERIC_ALIAS, UNION, parametrized, refuse_named, union
+from pstore.pickle.reduction import GENERIC_ALIAS, UNION, parametrized, refuse_named, set_attributes, set_slots, union
 from pstore.rows import BUFFERS, CONSTRUCTED
 
 if TYPE_CHECKING:
@@ -317,6 +317,18 @@ def fill(obj: Any, state: Any, *, constructed: bool) -> None:
     elif cls is bytearray:
         obj[:] = state
     elif state is not None:
+        _apply(obj, state)
+
+
+def _apply(obj: object, state: Any) -> None:
+    if find(type(obj), "__setstate__") is MISSING and find(type(obj), "__getattr__") is not MISSING:
+        # Isn't asked for a `__setstate__`, for it may look for that in an attribute that isn't there yet.
+        attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+        if attributes is not None:
+            set_attributes(obj, attributes)
+        if slots is not None:
+            set_slots(obj, slots)
+    else:
         apply_state(obj, state)
 
 
