@@ -19,6 +19,7 @@ import ipaddress
 import pathlib
 import re
 import struct
+import sys
 import types
 import uuid
 import zoneinfo
@@ -150,6 +151,10 @@ class Encoded(NamedTuple):
     transparent: bool
 
 
+#: Whether an object may have a `__dict__` that the garbage collector isn't told of, as its values are.
+_DICT_IS_HIDDEN: Final = sys.version_info >= (3, 13)
+
+
 def _empty_dicts(objects: list[object]) -> list[object]:
     """Return those dicts of attributes that are there and empty: no pickler meets them, and they may be held and filled.
 
@@ -160,7 +165,11 @@ def _empty_dicts(objects: list[object]) -> list[object]:
     for obj in objects:
         if type(obj).__dictoffset__:
             # Asking for `__dict__` would make one where there is none yet.
-            found.update({id(part): part for part in gc.get_referents(obj) if type(part) is dict and not part})
+            parts = gc.get_referents(obj)
+            if _DICT_IS_HIDDEN and len(parts) == 1:  # its class, so it has no attributes
+                parts.append(object.__getattribute__(obj, "__dict__"))
+            found.update({id(part): part for part in parts if type(part) is dict and not part})
+            del parts
     if found:
         for obj in objects:  # empty dicts that are the values of attributes
             found.pop(id(obj), None)
