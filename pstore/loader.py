@@ -211,9 +211,9 @@ class Loader:
             except UNAVAILABLE:
                 return False
         with self._operation():
-            if isinstance(obj, (bytearray, dict, list, set)):
+            if isinstance(obj, (dict, list, set)):
                 obj.clear()
-            else:
+            elif not isinstance(obj, bytearray):  # whose content is replaced at once, so that a memoryview may be there
                 drop_state(obj, type(obj))
             self._made.append(key)
             self._bring(_Task(key, obj, baseline))
