@@ -145,9 +145,9 @@ def test_only_what_was_touched_is_compared(kind: Kind, place: Place) -> None:
         assert picture(db["x"]) == picture(db["inline"].tags[0]) == wanted
         loads = db.stats()["loads"]
         db.commit()
-        asleep = not db._session._touched
+        asleep = not db._session._states.touched
         assert asleep == (kind.name not in NEVER_REST | NEVER_REST_INLINE)
-        assert (db.key_of(db["x"]) in db._session._touched) == (kind.name in NEVER_REST)
+        assert (db.key_of(db["x"]) in db._session._states.touched) == (kind.name in NEVER_REST)
         assert picture(db["x"]) == picture(db["inline"].tags[0]) == wanted
         assert db.stats()["loads"] == loads
         kind.change(db["x"])
