@@ -330,9 +330,7 @@ class ModelSession:
         history = self.history
         come_or_gone = history.names_at(self.snapshot) ^ history.names_at(history.revision)
         nodes = {key for key, versions in history.records.items() if versions[-1][1][0] == "node"}
-        return bool(
-            newer & self.read or (self.counted and newer & come_or_gone) or (self.listed and newer & nodes)
-        )
+        return bool(newer & self.read or (self.counted and newer & come_or_gone) or (self.listed and newer & nodes))
 
     def refuse(self, done: Outcome) -> None:
         """A commit has conflicted: all is as it was, and no other one is tried before a rollback."""

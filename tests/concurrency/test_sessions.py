@@ -61,7 +61,6 @@ class Pair:
             self.held = [(real, model) for real, model in self.held if model.key is not None]
 
 
-
 #: What is done in a session within a transaction: the name of a method, and its arguments.
 ACTIONS = st.one_of(
     *(
