@@ -35,9 +35,12 @@ if engine == "native":
         dump,
         dumps,
         globals,  # noqa: A004  # the public name
+        has_held_dict,
         load,
         loads,
         references,
+        set_class,
+        share_layout,
     )
 else:
     from ._python import (
@@ -47,9 +50,12 @@ else:
         dump,
         dumps,
         globals,  # noqa: A004  # the public name
+        has_held_dict,
         load,
         loads,
         references,
+        set_class,
+        share_layout,
     )
 
 __all__ = [
@@ -76,9 +82,12 @@ __all__ = [
     "engine_reason",
     "format_version",
     "globals",
+    "has_held_dict",
     "load",
     "loads",
     "reduce_value",
     "references",
+    "set_class",
+    "share_layout",
 ]
 __all__ += [opcode.name for opcode in _opcodes.OPCODES]

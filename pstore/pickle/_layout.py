@@ -1,0 +1,66 @@
+"""What a class may have to do with the memory of its instances: setting an object's class, and sharing a layout.
+
+The attributes of an ordinary instance stand in it as an array, and which name has which place in that is told by the
+class. So setting ``__class__`` has the interpreter (from Python 3.11 on) make the instance's ``__dict__`` first, for good:
+it takes memory, and each access to an attribute takes longer. A subclass that adds nothing can *share* its class's
+names and places. Then setting the class leaves the instance as it is.
+
+This is the reference: the ordinary assignment, and nothing shared.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["has_held_dict", "set_class", "share_layout"]
+
+_set_class = object.__dict__["__class__"].__set__
+
+
+def set_class(obj: object, cls: type) -> None:
+    """Set the class of an object, past anything that its class or the new one defines.
+
+    Raises:
+        TypeError: The two classes have their instances' attributes in different places.
+    """
+    _set_class(obj, cls)
+
+
+def share_layout(cls: type, base: type) -> bool:
+    """Let a class share the layout of its base's instances, so that `set_class` between them changes nothing else.
+
+    Args:
+        cls: A class that was just made, by no more than a ``class`` statement with ``__slots__ = ()``, and of which
+            there has been no instance.
+        base: Its base.
+
+    Returns:
+        Whether it does; the reference engine, and Pythons whose layout isn't known, share none. `set_class` works all
+        the same.
+    """
+    del cls, base
+    return False
+
+
+def has_held_dict(obj: object) -> bool:
+    """Return whether anything but the object itself refers to its ``__dict__``, so that it may change unseen.
+
+    Of an object with no ``__dict__``, or with one that its own class gives it, that can't be said: False.
+    """
+    try:
+        return _references(obj) > _ALONE
+    except AttributeError:
+        return False
+
+
+class _Probe:
+    pass
+
+
+def _references(obj: object) -> int:
+    attributes: Any = object.__getattribute__(obj, "__dict__")
+    return sys.getrefcount(attributes)
+
+
+_ALONE = _references(_Probe())  # measured, because how many references a call itself adds depends on the interpreter
