@@ -242,6 +242,15 @@ cdef extern from *:
     /* For "try": the exception that a function of the interpreter has set. */
     static inline int pstore_failed(void) { return -1; }
 
+    /* Whether the instances of a class have nothing that a compiled base but `object` gives them. */
+    static int pstore_is_not_compiled(PyTypeObject *type)
+    {
+        for (; type != &PyBaseObject_Type; type = type->tp_base)
+            if (!type || !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE))
+                return 0;
+        return 1;
+    }
+
     /* Of a list that only we change: its room is kept when it is emptied, and used again. */
     static inline void pstore_set_list_size(PyObject *list, Py_ssize_t size) { Py_SET_SIZE((PyVarObject *)list, size); }
 
@@ -262,6 +271,7 @@ cdef extern from *:
     void* pstore_zeroed(size_t) noexcept
     void pstore_prefetch(void*) noexcept
     int pstore_failed() except -1
+    bint pstore_is_not_compiled(PyTypeObject*) noexcept
     void pstore_set_list_size(PyObject*, Py_ssize_t) noexcept
 
 cdef extern from "Python.h":
@@ -3116,46 +3126,56 @@ cdef inline bint is_private(Pickler self, PyObject* obj) noexcept:
 cdef object dump_state(Pickler self, object obj):
     """Return the stream of the state of an instance, or None; see `Pickler.dumps_state`."""
     cdef PyTypeObject* type = Py_TYPE(<PyObject*> obj)
-    cdef Plan* plan
-    cdef PyObject* attributes
-    if self.proto < 2:
+    cdef Plan* plan = plan_of(type)
+    if self.proto < 2 or plan == NULL or not is_plain_class(type):
         return None
-    plan = plan_of(type)
-    if plan != NULL and not plan.plain:
-        if not looks_plain(type):
-            plan.plain = -1
-        else:
-            try:
-                value = reduce_object(self, <PyObject*> obj, MISSING)
-            except TypeError:
-                return None
-            if not is_plain(value):
-                return None
-            learn(type)
+    if not plan.plain and looks_plain(type) and pstore_is_not_compiled(type):
+        learn(type)
         plan = plan_of(type)
-    if plan == NULL or plan.plain <= 0 or not is_plain_class(type):
-        return None
-    if plan.has_dict and not pstore_has_values(<PyObject*> obj):
-        attributes = pstore_made_dict(<PyObject*> obj)
-        if attributes != NULL and (
-            not PyDict_CheckExact(attributes) or has_name(attributes, _reduce_ex) or has_name(attributes, _getstate)
-        ):
+        if plan != NULL and plan.plain > 0 and not is_learned_rightly(self, <PyObject*> obj, plan):
             return None
-    elif plan.has_dict and has_own_reduction(<PyObject*> obj):
+        plan = plan_of(type)
+    if plan == NULL or plan.plain <= 0 or (plan.has_dict and has_own_reduction(<PyObject*> obj)):
         return None
     return dump_stream(self, obj, False, plan)
 
 
-cdef bint has_own_reduction(PyObject* obj) noexcept:
-    """Tell whether an instance without a dict has an attribute that is asked instead of its class's method."""
+cdef bint is_learned_rightly(Pickler self, PyObject* obj, Plan* plan) except -1:
+    """Have an instance reduced after all: only that tells whether a compiled base keeps something in it."""
+    cdef PyTypeObject* type = plan.type
+    cdef bint known = False
+    cdef bint asked = False
+    try:
+        if not plan.has_dict or not has_own_reduction(obj):
+            asked = True
+            known = is_plain(reduce_object(self, obj, MISSING))
+    except TypeError:
+        pass
+    finally:
+        plan = plan_of(type)
+        if plan != NULL and plan.plain > 0 and not known:
+            plan.plain = -1 if asked else 0
+            Py_XDECREF(plan.slots)
+            plan.slots = NULL
+    return known
+
+
+cdef bint has_own_reduction(PyObject* obj) except -1:
+    """Tell whether an attribute of an instance itself is asked instead of a method of its class, or may be."""
+    cdef PyObject* attributes
     cdef PyObject* name = NULL
     cdef PyObject* value = NULL
     cdef int i
-    for i in range(pstore_attribute_count(obj)):
-        pstore_attribute(obj, i, &name, &value)
-        if name == _reduce_ex or name == _getstate:  # names in values are interned
-            return True
-    return False
+    if pstore_has_values(obj):
+        for i in range(pstore_attribute_count(obj)):
+            pstore_attribute(obj, i, &name, &value)
+            if pstore_same_text(name, _reduce_ex) or pstore_same_text(name, _getstate):
+                return True
+        return False
+    attributes = pstore_made_dict(obj)
+    if attributes == NULL or (PyDict_CheckExact(attributes) and not PyDict_GET_SIZE(attributes)):
+        return False
+    return not PyDict_CheckExact(attributes) or has_name(attributes, _reduce_ex) or has_name(attributes, _getstate)
 
 
 cdef object copied_state(Pickler self, PyObject* obj, Plan* plan):
@@ -3194,7 +3214,7 @@ cdef int save_attributes(Pickler self, PyObject* obj) except -1:
     cdef PyObject* value = NULL
     cdef PyObject* attributes
     cdef dict rest
-    cdef bint written = False  # the name of the attribute where we are
+    cdef bint written = False  # the name of the attribute where we are is
     cdef int at = 0, size
     if self.rest is None:
         self.rest = {}
@@ -3227,16 +3247,15 @@ cdef int save_attributes(Pickler self, PyObject* obj) except -1:
         return DONE
     rest = self.rest
     self.rest = None
-    if not written:
-        rest[<object> name] = <object> value
-    for i in range(at + 1, size):
+    for i in range(at, size):
         pstore_attribute(obj, i, &name, &value)
         rest[<object> name] = <object> value
     frame = push(self, IN_DICT, <PyObject*> rest)
     frame.size = frame.count = PyDict_GET_SIZE(<PyObject*> rest)
     frame.code = SETITEMS if size > 1 else SETITEM
     if written:
-        pstore_attribute(obj, at, &name, &value)
+        PyDict_Next(<PyObject*> rest, &frame.at, &name, &value)
+        frame.count -= 1
         frame.second = own(value)
     return OPENED
 

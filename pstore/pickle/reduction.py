@@ -40,6 +40,8 @@ __all__ = [
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
 MISSING: Any = object()
+_flags = type.__dict__["__flags__"].__get__
+_base = type.__dict__["__base__"].__get__
 _newobj = copyreg.__newobj__  # type: ignore[attr-defined]  # missing in the stubs
 # The modules that call what objects define for their reduction.
 _CALLERS = frozenset({__name__, "copyreg", *(f"{__package__}._native_{name}" for name in ("pickler", "unpickler"))})
@@ -204,7 +206,7 @@ def plain_state(obj: Any, protocol: int) -> tuple[Any] | None:
         instance is more than a class and a state. Then no code of the instance's has run.
     """
     cls = type(obj)
-    if protocol < 2 or not cls.__flags__ & _HEAP_TYPE or not (_is_reduced_plainly(cls) and _is_plain_class(type(cls))):
+    if protocol < 2 or not (_is_plain_class(type(cls)) and _is_reduced_plainly(cls) and _is_not_compiled(cls)):
         return None
     attributes: Any = {}
     found = lookup(cls, "__dict__")
@@ -214,11 +216,11 @@ def plain_state(obj: Any, protocol: int) -> tuple[Any] | None:
         attributes = object.__getattribute__(obj, "__dict__")
         if type(attributes) is not dict or "__reduce_ex__" in attributes or "__getstate__" in attributes:
             return None
+    if any(type(lookup(cls, name)) is not MemberDescriptorType for name in copyreg._slotnames(cls)):  # type: ignore[attr-defined]
+        return None
     try:
         value: Any = object.__reduce_ex__(obj, protocol)
     except TypeError:
-        return None
-    if any(type(lookup(cls, name)) is not MemberDescriptorType for name in copyreg._slotnames(cls)):  # type: ignore[attr-defined]
         return None
     function, arguments, state, *rest = value
     if function is not _newobj or len(arguments) != 1 or any(part is not None for part in rest):
@@ -247,6 +249,16 @@ def _is_reduced_plainly(cls: type) -> bool:
         and lookup(cls, "__getnewargs__") is MISSING
         and lookup(cls, "__getnewargs_ex__") is MISSING
     )
+
+
+def _is_not_compiled(cls: type) -> bool:
+    """Return whether the instances of a class have nothing that a compiled base but `object` gives them."""
+    base: type | None = cls
+    while base is not None and base is not object:
+        if not _flags(base) & _HEAP_TYPE:
+            return False
+        base = _base(base)
+    return True
 
 
 def _is_plain_class(meta: type) -> bool:
