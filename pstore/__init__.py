@@ -8,6 +8,7 @@ from pstore._version import __version__
 from pstore.declare import persistent
 from pstore.errors import (
     ClassNotAllowed,
+    Conflict,
     ConflictError,
     CorruptRecord,
     Error,
@@ -15,18 +16,21 @@ from pstore.errors import (
     FormatError,
     MissingRecord,
     ReadOnlyError,
+    SavepointEnded,
     StorageError,
+    StoreBusy,
     StoreClosed,
     StoreLocked,
     StoreNotFound,
     WrongThread,
 )
-from pstore.store import Commit, Store
+from pstore.store import Commit, Savepoint, Store
 
 __all__ = [
     "ANYTHING",
     "ClassNotAllowed",
     "Commit",
+    "Conflict",
     "ConflictError",
     "CorruptRecord",
     "Error",
@@ -34,8 +38,11 @@ __all__ = [
     "FormatError",
     "MissingRecord",
     "ReadOnlyError",
+    "Savepoint",
+    "SavepointEnded",
     "StorageError",
     "Store",
+    "StoreBusy",
     "StoreClosed",
     "StoreLocked",
     "StoreNotFound",

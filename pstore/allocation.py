@@ -48,6 +48,11 @@ class Allocator:
         """The commit has failed: what it took was never taken."""
         self.head, self._lease = self.saved, self._saved_lease
 
+    def keep(self) -> None:
+        """What was taken is in the store: the counters are the snapshot's again, but for the numbers that are gone."""
+        self.head = self.saved._replace(next_serial=self.head.next_serial, next_code=self.head.next_code)
+        self.saved, self._saved_lease = self.head, self._lease
+
     def serial(self) -> int:
         """Return a serial number that nobody else has or gets."""
         if not self._lease:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pstore.catalog import Catalog
     from pstore.ghosts import Ghosts
     from pstore.identity import IdentityMap
-    from pstore.loader import Baseline
+    from pstore.states import Baseline
 
 #: How the pickler's path to an attribute begins where a stream holds a dict of attributes, or a pair with those in slots.
 _ATTRIBUTE: Final = re.compile(r"^(?:\[[01]\])?\['([^\W\d]\w*)'\]")
@@ -103,6 +103,7 @@ class Changes:
         self._drafts: dict[int, Draft] = {}
         self._owner: dict[int, int] = {}  # id of an inline object -> the record it stands in
         self._disowned: set[int] = set()  # records that have lost an inline object before
+        self._instead: dict[int, object] = {}  # key -> what is pickled in place of the object that has the key
         self._classes: list[int] = []  # keys of classes that joined the identity map
         self._comparing = False
 
@@ -161,6 +162,18 @@ class Changes:
         self._refuse_circular_construction()
         return self._drafts
 
+    def encode_instead(self, key: int, obj: object) -> Draft:
+        """Pickle another object as the record of a key; what is new in it belongs to the next `gather`.
+
+        Raises:
+            PickleError: As `gather` does.
+        """
+        self._instead[key] = obj
+        self._identity.keys[id(obj)] = key  # it may refer to itself
+        self._drafts.pop(key, None)
+        self._process(key)
+        return self._drafts[key]
+
     def compare(self, key: int, baseline: Baseline) -> Draft | None:
         """Return the draft of a record if it is unchanged, else None. Gives no keys."""
         obj = self._identity.objects[key]
@@ -198,6 +211,9 @@ class Changes:
         self._forget_work()
 
     def _forget_work(self) -> None:
+        for obj in self._instead.values():
+            self._identity.keys.pop(id(obj), None)
+        self._instead.clear()
         self._waiting.clear()
         self._drafts = {}
         self._owner.clear()
@@ -205,18 +221,23 @@ class Changes:
 
     def _process(self, key: int) -> None:
         encoded = self._encode(key)
-        for obj in encoded.inline:
-            self._refuse_foreign(obj)
+        for inline in encoded.inline:
+            self._refuse_foreign(inline)
         shared = [obj for obj in encoded.inline if self._owner.get(id(obj), key) != key]
         if shared:
             encoded = self._promote(key, shared)
-        code = self._allocator.code(self._ghosts.real_class(self._identity.objects[key]))
+        obj = self._object(key)
+        code = self._allocator.code(self._ghosts.real_class(obj))
         # The draft holds the inline objects, so that no id is used twice while owners are known by it.
         self._drafts[key] = Draft(encoded.flags, code, encoded.body, *encoded[2:])
         self._owner.update(dict.fromkeys(map(id, encoded.inline), key))
         # No record for a `__dict__` that several objects have: each keeps the attributes, as with a plain pickle.
         with contextlib.suppress(AttributeError):
-            self._owner.pop(id(own_dict(self._identity.objects[key])), None)
+            self._owner.pop(id(own_dict(obj)), None)
+
+    def _object(self, key: int) -> object:
+        """Return what is pickled as the record of a key."""
+        return self._instead[key] if key in self._instead else self._identity.objects[key]
 
     def _promote(self, key: int, shared: list[object]) -> Encoded:
         """Give records of their own to the outermost of the objects that this record shares with others."""
@@ -275,7 +296,7 @@ class Changes:
             self._waiting.appendleft(key)
 
     def _encode(self, key: int) -> Encoded:
-        obj = self._identity.objects[key]
+        obj = self._object(key)
         try:
             return self._encoder.encode(obj)
         except Unpicklable as error:

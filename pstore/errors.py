@@ -11,6 +11,7 @@ The pickle engines raise the standard `pickle.PicklingError` and `pickle.Unpickl
      ├── ForeignObject     (ValueError)          an object of another session or store
      ├── MissingRecord     (KeyError)            a reference to a record that isn't there
      ├── ReadOnlyError     (PermissionError)     a change in a store that was opened for reading
+     ├── SavepointEnded    (ValueError)          going back to a savepoint whose transaction, or which itself, is over
      ├── StorageError      (OSError)             the backend failed: disk full, input/output error
      ├── StoreBusy         (RuntimeError)        called by an object's own code, in the middle of a commit or load
      ├── StoreClosed       (ValueError)          the store was closed, as a closed file says it
@@ -25,6 +26,7 @@ to which key or name, and what to do. All of them pickle.
 from __future__ import annotations
 
 from pickle import PickleError
+from typing import NamedTuple
 
 
 class Error(Exception):
@@ -58,19 +60,49 @@ class ClassNotAllowed(Error, PickleError):
         self.reason = reason
 
 
+class Conflict(NamedTuple):
+    """What two sessions have come to differ about.
+
+    Attributes:
+        key: The key of the record; None where it is the row of a name.
+        class_name: The qualified name of the record's class; None for a name.
+        name: The name; for a record, one that this session has reached it by, or None.
+        ours: The revision that this session has: the commit that wrote it, 0 where there was nothing.
+        theirs: The revision in the store; 0 where there is nothing any more.
+        read: Whether this session has only read it, in a serializable transaction.
+    """
+
+    key: int | None
+    class_name: str | None
+    name: str | None
+    ours: int
+    theirs: int
+    read: bool
+
+
 class ConflictError(Error):
     """Another session has committed to a record or name that this commit would write; nothing of it was stored.
 
+    In a serializable transaction also one that this session has only read.
+
     Args:
         message: The whole message.
-        keys: The keys of the records that both changed.
-        names: The names that both changed.
+        conflicts: What both have written, or this one has read and the other written: records by key, then names.
     """
 
-    def __init__(self, message: str, *, keys: tuple[int, ...] = (), names: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, conflicts: tuple[Conflict, ...] = ()) -> None:
         super().__init__(message)
-        self.keys = keys
-        self.names = names
+        self.conflicts = conflicts
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The keys of the records among the conflicts."""
+        return tuple(conflict.key for conflict in self.conflicts if conflict.key is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names among the conflicts: those whose own rows differ."""
+        return tuple(conflict.name or "" for conflict in self.conflicts if conflict.key is None)
 
 
 class CorruptRecord(Error, ValueError):
@@ -111,6 +143,10 @@ class MissingRecord(Error, KeyError):
 
 class ReadOnlyError(Error, PermissionError):
     """Something was changed in a store that was opened for reading only."""
+
+
+class SavepointEnded(Error, ValueError):
+    """A savepoint was gone back to after its transaction had ended, or one before it had been gone back to."""
 
 
 class StorageError(Error, OSError):

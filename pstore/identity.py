@@ -14,7 +14,11 @@ from pstore.pickle import IdentityTable
 
 def is_elsewhere(obj: object, here: IdentityMap) -> bool:
     """Return whether another open session of this process holds an object."""
-    return len(_open) > 1 and any(id(obj) in other.keys for other in list(_open) if other is not here)
+    if len(_open) == 1:
+        return False
+    # A list is made in one step, whatever other threads open and close meanwhile.
+    others = (reference() for reference in list(_open.values()))
+    return any(other is not None and other is not here and id(obj) in other.keys for other in others)
 
 
 class IdentityMap:
@@ -28,11 +32,12 @@ class IdentityMap:
     def __init__(self) -> None:
         self.objects: dict[int, object] = {}
         self.keys = IdentityTable()
-        _open.add(self)
+        number = id(self)
+        _open[number] = weakref.ref(self, lambda _: _open.pop(number, None))
 
     def close(self) -> None:
         """The session is closed: its objects are anybody's."""
-        _open.discard(self)
+        _open.pop(id(self), None)
 
     def add(self, key: int, obj: object) -> None:
         """Enter an object under a key that is free.
@@ -54,5 +59,5 @@ class IdentityMap:
         return self.keys.get(id(obj))
 
 
-#: The maps of all sessions that are open in this process.
-_open: Final[weakref.WeakSet[IdentityMap]] = weakref.WeakSet()
+#: The maps of all sessions that are open in this process, by their ids.
+_open: Final[dict[int, weakref.ref[IdentityMap]]] = {}

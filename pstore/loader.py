@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pstore import rows
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
@@ -23,6 +23,7 @@ from pstore.keys import code_of, is_key, serial_of
 from pstore.pickle import Unpickler, reduce_value
 from pstore.records import PROTOCOL, Streams, fill, is_made_by_class, is_plain, make_empty, references, split_body
 from pstore.rows import CONSTRUCTED
+from pstore.states import Baseline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,22 +32,7 @@ if TYPE_CHECKING:
     from pstore.catalog import Catalog
     from pstore.ghosts import Ghosts
     from pstore.identity import IdentityMap
-
-
-class Baseline(NamedTuple):
-    """A record as it was read or written, to compare with.
-
-    Attributes:
-        flags: The flags of its row.
-        code: The class code in its header.
-        revision: The commit that wrote it.
-        body: Its body.
-    """
-
-    flags: int
-    code: int
-    revision: int
-    body: bytes
+    from pstore.states import States
 
 
 class _Needed(Exception):
@@ -86,27 +72,25 @@ class Loader:
 
     Args:
         identity: The session's identity map.
+        states: Which states are in memory; what is loaded is entered.
         catalog: The store's classes.
         ghosts: The session's generated classes.
         read: Answers a key with its row, or None.
         names_of: Answers a key with a name that leads to it, or None; asked when there is an error to tell.
-
-    Attributes:
-        baselines: The record of every object whose state is in memory.
-        loose: Objects that can't be put behind a barrier and so may change unseen, by key.
     """
 
     def __init__(
         self,
         identity: IdentityMap,
+        states: States,
         catalog: Catalog,
         ghosts: Ghosts,
+        *,
         read: Callable[[int], Row | None],
         names_of: Callable[[int], str | None],
     ) -> None:
-        self.baselines: dict[int, Baseline] = {}
-        self.loose: dict[int, object] = {}
         self._identity = identity
+        self._states = states
         self._catalog = catalog
         self._ghosts = ghosts
         self._read_row = read
@@ -160,7 +144,7 @@ class Loader:
             Whether that can be done in place; if not, nothing was done.
         """
         obj = self._identity.objects[key]
-        baseline = self._read(key)[0] if anew else self.baselines[key]
+        baseline = self._read(key)[0] if anew else self._states.baselines[key]
         if baseline.flags & CONSTRUCTED:
             return False
         with self._operation():
@@ -173,6 +157,27 @@ class Loader:
             self._made.append(key)
             self._bring(task)
         return True
+
+    def copy_of(self, key: int, baseline: Baseline) -> object:
+        """Return an object made of a record, beside the one that has its key: in no identity map, and nobody's.
+
+        What the record refers to are this session's objects. Raises as `follow` does.
+        """
+        streams = split_body(memoryview(baseline.body), baseline.flags)
+        constructed = bool(baseline.flags & CONSTRUCTED)
+        cls: Any = self._catalog.resolve(baseline.code)
+        with self._operation(), self._telling(key):
+            named = references(streams, 2 if constructed else 1)
+            for missing in self._missing(self._loose_among([found for stream in named for found in stream])):
+                self._bring(_Task(missing))
+            with self._unpickler() as unpickler:
+                unpickler.feed(streams.data, buffers=streams.buffers)
+                if constructed:
+                    obj = unpickler.load()
+                else:
+                    obj = make_empty(cls) if is_made_by_class(cls) else cls.__new__(cls)
+                fill(obj, unpickler.load(), constructed=constructed)
+        return obj
 
     def value(self, stream: memoryview, name: str) -> object:
         """Return the value of an atom's stream, from the row of a name.
@@ -195,17 +200,17 @@ class Loader:
         """Take in an object that has got its record; return whether a barrier can guard it."""
         guarded = is_plain(type(obj)) and self._ghosts.of(type(obj)) is not None
         if not guarded:
-            self.loose[key] = obj
+            self._states.loose[key] = obj
         return guarded
 
     def can_refill(self, key: int) -> bool:
         """Return whether an object can get the state of its baseline again, being the same object."""
-        return key not in self.loose or not self.baselines[key].flags & CONSTRUCTED
+        return key not in self._states.loose or not self._states.baselines[key].flags & CONSTRUCTED
 
     def referring(self) -> dict[int, list[int]]:
         """Return, for each key that records of objects in memory refer to, the keys of those objects."""
         found: dict[int, list[int]] = {}
-        for key, baseline in self.baselines.items():
+        for key, baseline in self._states.baselines.items():
             streams = split_body(memoryview(baseline.body), baseline.flags)
             for stream in references(streams, 2 if baseline.flags & CONSTRUCTED else 1):
                 for named in stream:
@@ -216,12 +221,11 @@ class Loader:
     def forget(self, key: int) -> None:
         """Forget an object altogether; whoever refers to it goes on with the old one."""
         self._identity.remove(key)
-        self.baselines.pop(key, None)
-        self.loose.pop(key, None)
+        self._states.forget(key)
 
     def make_ghost(self, key: int, obj: object) -> None:
         """Drop the state of an object, so that the next touch loads it anew; it is of its stored class again."""
-        baseline = self.baselines.pop(key, None)
+        baseline = self._states.drop(key)
         stored = self._catalog.resolve(code_of(key) if baseline is None else baseline.code)
         generated = self._ghosts.of(stored)
         if generated is None:
@@ -252,7 +256,7 @@ class Loader:
         for key in self._made[start:]:
             self._constructing.pop(key, None)
             obj = self._identity.objects.get(key)
-            if obj is not None and is_plain(self._ghosts.real_class(obj)) and key not in self.loose:
+            if obj is not None and is_plain(self._ghosts.real_class(obj)) and key not in self._states.loose:
                 self.make_ghost(key, obj)
             else:
                 self.forget(key)
@@ -378,7 +382,7 @@ class Loader:
     def _enter_loose(self, task: _Task, obj: object) -> None:
         task.obj = obj
         self._identity.add(task.key, obj)
-        self.loose[task.key] = obj
+        self._states.loose[task.key] = obj
 
     def _loose_among(self, found: list[object]) -> list[int]:
         """Return those of a stream's references that lead to loose objects."""
@@ -406,7 +410,7 @@ class Loader:
         assert task.baseline is not None  # noqa: S101
         with self._telling(task.key):
             self._fill(task, unpickler.load(), constructed=True)
-        self.baselines[task.key] = task.baseline
+        self._states.put(task.key, task.baseline)
 
     def _fill_plain(self, task: _Task) -> list[int]:
         """Fill an object that its class made; return the keys of the loose objects that are missing for that."""
@@ -430,7 +434,7 @@ class Loader:
                     raise UnpicklingError(message) from None
                 return missing
             self._fill(task, state, constructed=False)
-        self.baselines[task.key] = baseline
+        self._states.put(task.key, baseline)
         return []
 
     def _fill(self, task: _Task, state: object, *, constructed: bool) -> None:

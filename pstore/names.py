@@ -12,13 +12,16 @@ from pstore import rows
 from pstore.rows import REFERENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from pstore.backends.base import Row, Transaction
     from pstore.loader import Loader
+    from pstore.reads import Reads
 
 #: How many names are read at once while iterating.
 _BATCH: Final = 1000
+#: How many keys are remembered with a name that leads to them.
+_MOST_KNOWN: Final = 10_000
 
 
 class Content(NamedTuple):
@@ -43,15 +46,18 @@ class Names:
     Args:
         read: Returns the session's snapshot.
         loader: Makes objects of keys and streams.
+        reads: Takes down what is read; None where nobody asks.
 
     Attributes:
         pending: What this transaction has put under each name; `Removed` where it took the name away.
     """
 
-    def __init__(self, read: Callable[[], Transaction], loader: Loader) -> None:
+    def __init__(self, read: Callable[[], Transaction], loader: Loader, reads: Reads | None) -> None:
         self.pending: dict[str, object] = {}
         self._read = read
         self._loader = loader
+        self._reads = reads
+        self._known: dict[int, str] = {}
 
     def get(self, name: str) -> object:
         """Return what stands under a name.
@@ -65,6 +71,8 @@ class Names:
             if self.pending[name] is Removed:
                 raise KeyError(name)
             return self.pending[name]
+        if self._reads is not None:
+            self._reads.names.add(name)
         (row,) = reader.get_many("names", [name])
         if row is None:
             raise KeyError(name)
@@ -73,7 +81,21 @@ class Names:
             key = rows.unpack_key(sealed.body) if sealed.flags & REFERENCE else None
         except ValueError as error:
             raise rows.unreadable(error, f"the row of the name {name!r}", name=name) from error
-        return self._loader.value(sealed.body, name) if key is None else self._loader.follow(key)
+        if key is None:
+            return self._loader.value(sealed.body, name)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = name
+        return self._loader.follow(key)
+
+    def known(self, key: int) -> str | None:
+        """Return a name by which this session has reached a record lately, or None; nothing is read."""
+        return self._known.get(key)
+
+    def revision_of(self, name: str) -> int:
+        """Return the number of the commit that wrote a name's row; 0 where there is none."""
+        (row,) = self._read().get_many("names", [name])
+        return 0 if row is None else rows.unseal(rows.name_place(name), row).revision
 
     def remove(self, name: str) -> None:
         """Remove a name.
@@ -93,10 +115,14 @@ class Names:
         reader = self._read()
         if name in self.pending:
             return self.pending[name] is not Removed
+        if self._reads is not None:
+            self._reads.names.add(name)
         return reader.get_many("names", [name])[0] is not None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names in order. What is set or removed meanwhile is seen or not, as it comes."""
+        if self._reads is not None:
+            self._reads.all_names = True
         last: str | None = None
         while True:
             # The least text that is greater than another is that one with the least character behind it.
@@ -111,6 +137,8 @@ class Names:
 
     def added(self) -> int:
         """Return how many names more there are than in the snapshot."""
+        if self._reads is not None:
+            self._reads.all_names = True
         pending = list(self.pending)
         stored = self._read().get_many("names", pending)
         return sum(
@@ -145,12 +173,6 @@ class Names:
             elif row is not None:
                 changes[name] = None
         return changes
-
-    def conflicts(self, writer: Transaction, names: Iterable[str]) -> tuple[str, ...]:
-        """Return those names whose rows in the newest state differ from the snapshot's."""
-        listed = list(names)
-        then, now = self._read().get_many("names", listed), writer.get_many("names", listed)
-        return tuple(name for name, before, after in zip(listed, then, now, strict=True) if before != after)
 
     def _stored(self, start: str | None) -> list[str]:
         stored: list[str] = []

@@ -5,9 +5,10 @@ the backend's transactions. The life of a transaction::
 
     first read          a read transaction of the backend is begun: the snapshot
     touch               an object wakes, and is compared at the commit
-    commit              gather the changes; begin a write transaction; check that nobody else wrote the same; put; publish
-    rollback            what changed becomes what the store says
-    either one          the snapshot ends; touched objects go back behind the barrier, their states kept
+    savepoint           gather the changes; put them aside
+    commit              gather the changes; begin a write transaction; check what others have written since; put; publish
+    rollback            what changed becomes what the store says, or what a savepoint has put aside
+    either one          the snapshot ends; touched objects go back behind the barrier, their states kept or dropped
 
 The barrier tells of every access to an object, but not of one to a container that was taken out of it before. So an
 object stays in the compared set while anything outside it holds one of its containers (`pstore.holding`).
@@ -16,33 +17,40 @@ object stays in the compared set while anything outside it holds one of its cont
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore import names as naming
 from pstore import rows
+from pstore.aside import Aside
+from pstore.cache import Cache, Limits
 from pstore.catalog import Catalog, refusal
 from pstore.changes import Changes, Draft
+from pstore.conflicts import Conflicts, Work
 from pstore.declare import is_declared
 from pstore.errors import (
     ClassNotAllowed,
-    ConflictError,
     MissingRecord,
     ReadOnlyError,
+    SavepointEnded,
     StoreBusy,
     StoreClosed,
     WrongThread,
 )
-from pstore.ghosts import Ghosts
-from pstore.holding import held_outside
+from pstore.ghosts import Ghosts, set_class
 from pstore.identity import IdentityMap
-from pstore.keys import code_of, is_key, key_range, serial_of
-from pstore.loader import Baseline, Loader
+from pstore.keys import is_key, key_range, serial_of
+from pstore.loader import Loader
 from pstore.names import Content, Names
+from pstore.reads import Reads
 from pstore.records import is_atom
+from pstore.restoring import Restorer
 from pstore.rows import REFERENCE, Head
-from pstore.transactions import Transactions, create, logged, put_head
+from pstore.states import Baseline, States
+from pstore.transactions import Transactions, class_rows, create, logged, put_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,6 +74,18 @@ class Commit:
     names: tuple[str, ...] = ()
 
 
+class Options(NamedTuple):
+    """How a session behaves.
+
+    Attributes:
+        serializable: Whether a commit also validates what was read.
+        limits: How much stays in memory between transactions.
+    """
+
+    serializable: bool
+    limits: Limits
+
+
 class _Attempt(NamedTuple):
     """A commit that the backend was asked to make."""
 
@@ -80,37 +100,58 @@ class Session:
     Args:
         backend: Where the rows are.
         policy: What records may name.
+        options: How it behaves.
+        thread: The thread that it belongs to; None for the one that uses it first.
 
     Attributes:
         names: What stands under the names.
         identity: Which object is which key.
         loads: How many records were read.
+        forked: Whether this is a copy, in a process that was forked from the session's own.
 
     Raises:
         FormatError: There is no store in the backend and it can't be written.
     """
 
-    def __init__(self, backend: Backend, policy: Policy) -> None:
+    def __init__(self, backend: Backend, policy: Policy, options: Options, thread: int | None) -> None:
         self.backend = backend
         self.closed = False
+        self.forked = False
         self.loads = 0
         self.identity = IdentityMap()
         self._ghosts = Ghosts(self.wake)
+        self._lost = Ghosts(_refuse_lost)
         self._catalog = Catalog(policy)
         self._transactions = Transactions(backend, self._catalog)
         self._allocator = self._transactions.allocator
-        self._loader = Loader(self.identity, self._catalog, self._ghosts, self._read_record, self._find_name)
+        self._states = States()
+        self._loader = Loader(
+            self.identity, self._states, self._catalog, self._ghosts, read=self._read_record, names_of=self._find_name
+        )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
-        self.names = Names(self._snapshot, self._loader)
-        self._touched: dict[int, object] = {}
+        self._restorer = Restorer(self.identity, self._states, self._loader, self._ghosts, self._changes)
+        self._reads = Reads() if options.serializable else None
+        self._cache = Cache(
+            self.identity, self._states, self._loader, self._restorer, limits=options.limits, dropped=self._note_read
+        )
+        self.names = Names(self._snapshot, self._loader, self._reads)
+        self._aside = Aside()
+        self._conflicts = Conflicts(
+            self._catalog,
+            self._states,
+            self.names,
+            self._loader,
+            self._changes,
+            aside=self._aside,
+            reads=self._reads,
+        )
+        self._savepoints: dict[int, dict[str, object]] = {}  # mark -> the names that were pending
         self._attempt: _Attempt | None = None
-        # What others have changed as well: keys and names that can't be committed before a rollback.
-        self._overtaken: set[int] = set()
-        self._overtaken_names: set[str] = set()
         self._current_to = 0  # the revision up to which what others have changed is known
         self._work = ""  # what is being done, when objects' own code may run in the middle of it
-        self._thread = threading.get_ident()
+        self._thread = thread
         create(backend)
+        _open.add(self)
 
     # ---------------------------------------------------------------- objects
 
@@ -122,12 +163,16 @@ class Session:
             )
             raise StoreClosed(message)
         self._snapshot()
+        states = self._states
         key = self.identity.keys[id(obj)]
-        if key in self._loader.baselines:
+        if key in states.baselines:
             self._ghosts.wake_resident(obj)
+            states.use(key)
         else:
             self._loader.wake(key, obj)
-        self._touched[key] = obj
+        states.touched[key] = obj
+        if not self._work and not self._loader.busy:
+            self._cache.relieve()
 
     def object_at(self, key: int) -> object:
         """Return the object of a key; see `Store.object_at`."""
@@ -136,6 +181,7 @@ class Session:
             message = f"{key!r} is no key of an object"
             raise ValueError(message)
         if key not in self.identity.objects and self._read_record(key) is None:
+            self._note_read(key)
             message = f"{self._catalog.label(key)} isn't in the store"
             raise MissingRecord(message, key=key)
         return self._loader.follow(key)
@@ -144,8 +190,10 @@ class Session:
         """Yield the objects of a class that have records of their own, in the order of their serial numbers."""
         reader = self._snapshot()
         if self._catalog.knows(cls):
-            start, stop = key_range(self._catalog.code_of(cls, 0))
-            for key in [int(key) for key, _ in reader.scan("records", start, stop)]:
+            code = self._catalog.code_of(cls, 0)
+            if self._reads is not None:
+                self._reads.codes.add(code)
+            for key in [int(key) for key, _ in reader.scan("records", *key_range(code))]:
                 yield self._loader.follow(key)
 
     def classes(self) -> list[str]:
@@ -164,14 +212,32 @@ class Session:
         """Return the stored objects that a commit would write, as far as they differ from what was loaded."""
         with self._working("compare"):
             self._snapshot()
-            return [self.identity.objects[key] for key in self._compared() if self._unchanged(key) is None]
+            keys = {key for key in self._states.compared() if self._restorer.unchanged(key) is None}
+            keys.update(key for key, row in self._aside.rows() if _revision(key, row))
+            return [
+                self._loader.follow(key)
+                for key in sorted(keys)
+                if key not in self._states.baselines or self._states.baselines[key].revision
+            ]
 
     def has_uncommitted(self) -> bool:
         """Return whether closing now would lose anything."""
         if self.backend.readonly:
             return False
         with self._working("compare"):
-            return bool(self.names.pending) or any(self._unchanged(key) is None for key in self._compared())
+            return (
+                bool(self.names.pending)
+                or bool(self._aside)
+                or any(self._restorer.unchanged(key) is None for key in self._states.compared())
+            )
+
+    def evict(self, objs: Iterable[object] | None) -> int:
+        """Drop states; see `Store.evict`."""
+        with self._working("evict"):
+            self._snapshot()
+            if objs is None:
+                return self._cache.evict(list(self._states.baselines))
+            return self._cache.evict([key for obj in objs if (key := self.identity.key_of(obj)) is not None])
 
     # ----------------------------------------------------------- transactions
 
@@ -181,6 +247,20 @@ class Session:
         self._snapshot()
         return self._allocator.head
 
+    def begin(self, *, exclusive: bool = False) -> None:
+        """Begin a transaction where none has begun.
+
+        Args:
+            exclusive: Whether to keep other writers out from now on until it ends.
+
+        Raises:
+            StoreLocked: Another writer doesn't end.
+        """
+        self.check()
+        if exclusive:
+            self._transactions.write()
+        self._snapshot()
+
     def commit(self, note: str = "") -> Commit:
         """Write what has changed; see `Store.commit`."""
         with self._working("commit"):
@@ -188,33 +268,47 @@ class Session:
             return self._commit(note)
 
     def _commit(self, note: str) -> Commit:
+        if self._conflicts.refused is not None:
+            raise self._conflicts.refused
         self._allocator.save()
         self._attempt = None
-        drafts: dict[int, Draft] = {}
-        changed: dict[int, Draft] = {}
+        work = Work()
         try:
-            names = self.names.changes(self._content_of)
-            drafts = self._changes.gather(self._compared())
-            changed = {
-                key: drafts[key] for key in sorted(drafts) if drafts[key].differs(self._loader.baselines.get(key))
-            }
-            done = self._write(changed, names, note) if changed or names else Commit(self._allocator.head.revision)
+            self._gather(work)
+            done = Commit(self._allocator.head.revision)
+            if work.changed or work.names or self._aside:
+                done = self._write(work, note)
         except BaseException:
             if self._attempt is not None and self._was_committed(self._attempt):
                 # Interrupted behind the point of no return: the store has it, so the objects in memory must know.
-                self._publish(drafts, changed, self._attempt.revision)
+                self._publish(work, self._attempt.revision)
                 raise
-            self._changes.withdraw()
-            self._catalog.withdraw()
-            self._allocator.restore()
-            self._transactions.end()
+            self._withdraw()
             raise
         try:
-            self._publish(drafts, changed, done.revision)
+            self._publish(work, done.revision)
         except BaseException:
-            self._publish(drafts, changed, done.revision)
+            self._publish(work, done.revision)
             raise
+        if work.mine:
+            self._snapshot()  # what was merged becomes what the store has now
         return done
+
+    def _gather(self, work: Work) -> None:
+        """Pickle what may have changed and what is new."""
+        work.names = self.names.changes(self._content_of)
+        work.drafts = self._changes.gather(self._states.compared())
+        baselines = self._states.baselines
+        work.changed = {
+            key: work.drafts[key] for key in sorted(work.drafts) if work.drafts[key].differs(baselines.get(key))
+        }
+
+    def _withdraw(self) -> None:
+        """A commit or savepoint has failed: all is as it was before it."""
+        self._changes.withdraw()
+        self._catalog.withdraw()
+        self._allocator.restore()
+        self._transactions.end_writing()
 
     def _was_committed(self, attempt: _Attempt) -> bool:
         """Return whether a commit that was interrupted is in the store all the same."""
@@ -229,6 +323,49 @@ class Session:
         self._allocator.head = attempt.head
         return True
 
+    def savepoint(self) -> int:
+        """Put what has changed aside; return the number of the savepoint."""
+        with self._working("savepoint"):
+            self._snapshot()
+            self._allocator.save()
+            work = Work()
+            try:
+                self._gather(work)
+                if work.changed:
+                    self.check_writable(self._what_changed(work.changed, ()))
+                revisions = {
+                    key: self._states.baselines[key].revision if key in self._states.baselines else 0
+                    for key in work.changed
+                }
+                self._transactions.keep_numbers()
+                self._catalog.settle()
+                mark = self._aside.put((key, _seal(key, draft, revisions[key])) for key, draft in work.changed.items())
+            except BaseException:
+                self._withdraw()
+                raise
+            self._note_touched()
+            self._settle(work, revisions)
+            self._savepoints[mark] = dict(self.names.pending)
+            self._cache.shrink()
+            return mark
+
+    def back_to(self, mark: int) -> None:
+        """Go back to a savepoint.
+
+        Raises:
+            SavepointEnded: It is over.
+        """
+        self.check()
+        if mark not in self._savepoints:
+            message = "the savepoint has ended: its transaction is over, or an earlier savepoint was gone back to; make another"
+            raise SavepointEnded(message)
+        with self._working("rollback"):
+            self._snapshot()
+            self._note_touched()
+            self._restore_since(mark)
+            self.names.pending = dict(self._savepoints[mark])
+            self._savepoints = {known: names for known, names in self._savepoints.items() if known <= mark}
+
     def rollback(self) -> None:
         """Make the objects in memory what the store says; see `Store.rollback`."""
         self.check()
@@ -237,20 +374,35 @@ class Session:
 
     def _rollback(self) -> None:
         self.names.pending.clear()
-        replaced: set[int] = set()
-        for key in self._compared():
-            draft = self._unchanged(key)
-            if draft is not None:
-                self._rest(key, draft)
-            elif not self._restore(key):
-                replaced.add(key)
-        self._replace(replaced)
-        self._transactions.end()
-        overtaken, self._overtaken = self._overtaken & self._loader.baselines.keys(), set()
-        self._overtaken_names.clear()
+        self._restore_since(0)
+        self._end_transaction()
+        overtaken, self._conflicts.overtaken = self._conflicts.overtaken & self._states.baselines.keys(), set()
+        self._conflicts.refused = None
+        self._cache.shrink()
         if overtaken:
             self._snapshot()
-            self._replace({key for key in overtaken if not self._restore(key, anew=True)})
+            self._restorer.replace({key for key in overtaken if not self._restorer.restore(key, anew=True)})
+
+    def _restore_since(self, mark: int) -> None:
+        """Undo what was changed after a savepoint; 0 for all."""
+        undone = set(self._aside.since(mark))
+        self._aside.back_to(mark)
+        replaced: set[int] = set()
+        for key in [*self._states.compared(), *undone]:
+            if key not in self.identity.objects:
+                continue  # undone already, or nothing in memory
+            baseline = self._states.baselines.get(key)
+            if key in undone and self._is_new(key):
+                obj = self.identity.objects[key]
+                if not self._restorer.let_go(key):
+                    self._lose(obj)
+            elif baseline is not None:
+                draft = None if key in undone else self._restorer.unchanged(key)
+                if draft is not None:
+                    self._restorer.rest(key, draft)
+                elif not self._restorer.restore(key, anew=key in undone):
+                    replaced.add(key)
+        self._restorer.replace(replaced)
 
     def close(self) -> None:
         """End the session without a commit. Objects whose state is in memory stay as they are, plain objects."""
@@ -259,21 +411,39 @@ class Session:
         self.check_idle("close")
         self.closed = True
         self.identity.close()
-        self._transactions.end()
-        for key in self._loader.baselines:
+        _open.discard(self)
+        if not self.forked:
+            self._transactions.end()
+            self._aside.clear()
+        for key in self._states.baselines:
             if self._ghosts.asleep(self.identity.objects[key]):
                 self._ghosts.wake_resident(self.identity.objects[key])
-        self._touched.clear()
+        self._states.touched.clear()
         self.names.pending.clear()
 
-    def check(self) -> None:
-        """Raise StoreClosed or WrongThread where this session can't be used."""
+    def check_open(self) -> None:
+        """Raise StoreClosed where this session was closed, or belongs to the process that this one was forked from."""
         if self.closed:
             message = "the store is closed; open it again"
             raise StoreClosed(message)
-        if threading.get_ident() != self._thread:
-            message = "a store belongs to the thread that opened it; open it in this thread too"
+        if self.forked:
+            message = f"{self.backend} was opened before this process was forked; open it again in this process"
+            raise StoreClosed(message)
+
+    def check(self) -> None:
+        """Raise WrongThread, too, where this session belongs to another thread."""
+        self.check_open()
+        if self._thread is None:
+            self._thread = threading.get_ident()
+        elif threading.get_ident() != self._thread:
+            message = (
+                "a store belongs to one thread, and this is another one; use `session()` to get one for this thread"
+            )
             raise WrongThread(message)
+
+    def release_thread(self) -> None:
+        """Let the session belong to whoever uses it next."""
+        self._thread = None
 
     def check_idle(self, what: str, *, loading: bool = True) -> None:
         """Raise StoreBusy where objects' own code asks for something that would disturb what it was called by.
@@ -315,25 +485,22 @@ class Session:
             self._changes.check_picklable(value, f"db[{name!r}]")  # allowing a lock or a file would be no remedy
             raise refusal(error.module, error.qualname, where=f"db[{name!r}]", reason=error.reason) from None
 
-    def _write(self, changed: dict[int, Draft], names: dict[str, Content | None], note: str) -> Commit:
-        self.check_writable(self._what_changed(changed, names))
+    def _write(self, work: Work, note: str) -> Commit:
+        self.check_writable(self._what_changed(work.changed, work.names))
         writer = self._transactions.write()
-        overtaken = self._allocator.head.revision != self._allocator.saved.revision
-        if overtaken or self._overtaken or self._overtaken_names:
-            self._refuse_conflicts(writer, changed, names)
+        since = self._allocator.saved.revision
+        overtaken = self._allocator.head.revision != since
+        if overtaken or self._conflicts.overtaken:
+            self._conflicts.resolve(work, self._snapshot(), writer, since)
         revision = self._allocator.head.revision + 1
-        records: list[tuple[Key, bytes]] = [
-            (key, rows.seal(rows.record_place(key), body, code=code_of(key), revision=revision))
-            for key, body in self._catalog.pending().items()
-        ]
-        records += (
-            (key, rows.seal(rows.record_place(key), draft.body, flags=draft.flags, code=draft.code, revision=revision))
-            for key, draft in changed.items()
-        )
-        writer.put_many("records", records)
-        added = naming.write(writer, names, revision)
-        entry = rows.pack_log(rows.new_log_entry(note, changed, names))
-        log_row = rows.seal(rows.log_place(revision), entry, revision=revision)
+        writer.put_many("records", class_rows(self._catalog, revision))
+        writer.put_many("records", ((key, _seal(key, draft, revision)) for key, draft in work.changed.items()))
+        keys = set(work.changed)
+        if self._aside:
+            writer.put_many("records", self._put_aside(revision, keys))
+        added = naming.write(writer, work.names, revision)
+        entry = rows.new_log_entry(note, sorted(keys), work.names)
+        log_row = rows.seal(rows.log_place(revision), rows.pack_log(entry), revision=revision)
         writer.put_many("log", [(revision, log_row)])
         if self._changes.new:
             self._allocator.top_up()
@@ -344,91 +511,93 @@ class Session:
         writer.commit()
         self._transactions.writer = None
         self._allocator.head = head
-        if not overtaken:
+        if not overtaken and not work.mine:
             self._current_to = revision
-        return Commit(revision, tuple(changed), tuple(names))
+        return Commit(revision, entry.keys, tuple(work.names))
 
-    def _refuse_conflicts(self, writer: Transaction, changed: Iterable[int], names: Iterable[str]) -> None:
-        """Raise ConflictError where somebody else has written since the snapshot what is about to be written."""
-        old = [key for key in changed if key in self._loader.baselines]
-        keys = tuple(
-            key
-            for key, row in zip(old, writer.get_many("records", old), strict=True)
-            if key in self._overtaken
-            or row is None
-            or rows.unseal(rows.record_place(key), row).revision != self._loader.baselines[key].revision
-        )
-        both = tuple(sorted({*self.names.conflicts(writer, names), *self._overtaken_names.intersection(names)}))
-        if keys or both:
-            self._overtaken.update(keys)
-            self._overtaken_names.update(both)
-            what = ", ".join([*map(self._catalog.label, keys[:10]), *(f"the name {name!r}" for name in both[:10])])
-            message = (
-                f"another session has committed to {what} since this one began its transaction; roll back and try again"
-            )
-            raise ConflictError(message, keys=keys, names=both)
+    def _put_aside(self, revision: int, written: set[int]) -> Iterator[tuple[Key, bytes]]:
+        """Yield the rows that were put aside and aren't written yet, as those of this revision; enter their keys."""
+        for key, row in self._aside.rows():
+            if key not in written:
+                written.add(key)
+                sealed = rows.unseal(rows.record_place(key), row)
+                yield (
+                    key,
+                    rows.seal(
+                        rows.record_place(key),
+                        bytes(sealed.body),
+                        flags=sealed.flags,
+                        code=sealed.code,
+                        revision=revision,
+                    ),
+                )
 
-    def _publish(self, drafts: dict[int, Draft], changed: dict[int, Draft], revision: int) -> None:
+    def _publish(self, work: Work, revision: int) -> None:
         """After a commit: remember what was written, and put everything behind the barrier that can go there."""
-        self._touched.update({key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)})
         self.names.pending.clear()
         self._catalog.settle()
-        for key, draft in changed.items():
-            self._loader.baselines[key] = Baseline(draft.flags, draft.code, revision, draft.body)
+        for key, draft in work.mine.items():
+            work.drafts[key] = draft
+        merged = {key: self._states.baselines[key].revision for key in work.mine if key in self._states.baselines}
+        self._settle(work, dict.fromkeys(work.changed, revision) | merged)
+        for key, _ in self._aside.rows():
+            if key in self._states.baselines and key not in work.changed:
+                self._states.put(key, self._states.baselines[key]._replace(revision=revision))
+        self._end_transaction()
+        self._cache.shrink()
+
+    def _settle(self, work: Work, revisions: dict[int, int]) -> None:
+        """Take what was written for the new baselines, and put everything behind the barrier that can go there.
+
+        Args:
+            work: What was written.
+            revisions: The revision that each of the records has now.
+        """
+        self._states.touched.update(
+            {key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)}
+        )
+        for key in work.changed:
+            if key in self.identity.objects:  # else it was merged from what was put aside
+                draft = work.drafts[key]
+                self._states.put(key, Baseline(draft.flags, draft.code, revisions[key], draft.body))
         self._changes.settle()
+        for key, draft in work.drafts.items():
+            self._restorer.rest(key, draft)
+
+    def _end_transaction(self) -> None:
         self._transactions.end()
-        for key, draft in drafts.items():
-            self._rest(key, draft)
+        self._aside.clear()
+        self._savepoints.clear()
+        if self._reads is not None:
+            self._reads.clear()
 
-    def _rest(self, key: int, draft: Draft) -> None:
-        """Put an object behind the barrier, unless one of its containers is, or may be, held by anything outside."""
-        if key not in self._touched or not draft.transparent:
-            return
-        if not held_outside(draft.inline) and not held_outside(draft.holders):
-            obj = self._touched.pop(key)
-            if self._loader.settle(key, obj):
-                self._ghosts.put_asleep(obj)
+    def _is_new(self, key: int) -> bool:
+        """Return whether a record has come to be in this transaction, and isn't put aside either."""
+        baseline = self._states.baselines.get(key)
+        if baseline is not None and baseline.revision:
+            return False
+        return self._read_record(key) is None
 
-    def _restore(self, key: int, *, anew: bool = False) -> bool:
-        """Make an object what the store says, or a ghost; return whether that is possible in place."""
-        if key in self._loader.loose:
-            return self._loader.refill(key, anew=anew)
-        self._touched.pop(key, None)
-        self._loader.make_ghost(key, self.identity.objects[key])
-        return True
+    def _lose(self, obj: object) -> None:
+        """Let an object say that its state is gone: it was put aside, dropped from memory, and rolled back."""
+        generated = self._lost.of(self._ghosts.real_class(obj))
+        if generated is not None:
+            set_class(obj, generated)
 
-    def _replace(self, replaced: Iterable[int]) -> None:
-        """Forget objects that can't be restored in place, and restore whatever refers to them."""
-        waiting = list(replaced)
-        if not waiting:
-            return
-        gone, affected = set(waiting), set()
-        referring = self._loader.referring()
-        while waiting:
-            for key in referring.get(waiting.pop(), ()):
-                if self._loader.can_refill(key):
-                    affected.add(key)
-                elif key not in gone:
-                    gone.add(key)
-                    waiting.append(key)
-        for key in gone:
-            self._loader.forget(key)
-        for key in affected:
-            self._restore(key)
+    def _note_read(self, key: int) -> None:
+        if self._reads is not None:
+            self._reads.records.add(key)
 
-    def _compared(self) -> list[int]:
-        """Return the keys of all objects that may have changed."""
-        # What isn't in memory any more was touched by code of a load that has failed.
-        return [key for key in (*self._touched, *self._loader.loose) if key in self._loader.baselines]
-
-    def _unchanged(self, key: int) -> Draft | None:
-        return self._changes.compare(key, self._loader.baselines[key])
+    def _note_touched(self) -> None:
+        """Take down what was read, before objects go behind the barrier in the middle of a transaction."""
+        if self._reads is not None:
+            self._reads.records.update(self._states.touched)
 
     # ------------------------------------------------------------- for errors
 
     def _root_label(self, key: int) -> str:
         for name, value in self.names.pending.items():
-            if value is self.identity.objects[key]:
+            if value is self.identity.objects.get(key, self):
                 return f"db[{name!r}]"
         return self._catalog.label(key)
 
@@ -446,6 +615,8 @@ class Session:
         transactions = self._transactions
         if transactions.reader is None or threading.get_ident() != self._thread or self.closed:
             self.check()
+            if transactions.reader is not None:  # and the thread is the first that uses this session
+                return transactions.reader
             try:
                 reader = transactions.read()
                 if self._allocator.head.revision != self._current_to:
@@ -461,20 +632,58 @@ class Session:
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        if not self._loader.baselines:
+        if not self._states.baselines:
             self._current_to = self._allocator.head.revision
             return
         newest: dict[int, int] = {}
         for revision, log in logged(reader, self._current_to + 1):
             newest.update(dict.fromkeys(log.keys, revision))
-        baselines, compared = self._loader.baselines, set(self._compared())
+        baselines, compared = self._states.baselines, set(self._states.compared())
         stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
-        kept = {key for key in stale if key in compared and self._unchanged(key) is None}
-        self._overtaken |= kept
-        self._replace({key for key in stale if key not in kept and not self._restore(key, anew=True)})
+        kept = {key for key in stale if key in compared and self._restorer.unchanged(key) is None}
+        self._conflicts.overtaken |= kept
+        self._restorer.replace({key for key in stale if key not in kept and not self._restorer.restore(key, anew=True)})
         self._current_to = self._allocator.head.revision
 
     def _read_record(self, key: int) -> Row | None:
         self.loads += 1
-        (row,) = self._snapshot().get_many("records", [key])
+        reader, row = self._snapshot(), None
+        if self._aside:
+            row = self._aside.get(key)
+        if row is None:
+            (found,) = reader.get_many("records", [key])
+            if found is None and self._transactions.writer is not None:
+                # While versions are merged, the newest one may refer to what is newer than the snapshot.
+                (found,) = self._transactions.writer.get_many("records", [key])
+            return found
         return row
+
+
+def _seal(key: int, draft: Draft, revision: int) -> bytes:
+    return rows.seal(rows.record_place(key), draft.body, flags=draft.flags, code=draft.code, revision=revision)
+
+
+def _revision(key: int, row: Row) -> int:
+    return rows.unseal(rows.record_place(key), row).revision
+
+
+def _refuse_lost(obj: object) -> None:
+    message = (
+        f"the state of this object of {obj.__class__.__qualname__} is gone: it was put aside by a savepoint, never"
+        " committed, and the transaction was rolled back"
+    )
+    raise MissingRecord(message)
+
+
+#: The sessions that are open in this process.
+_open: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for session in list(_open):
+        session.forked = True
+        session._thread = -1  # so that every use looks twice
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

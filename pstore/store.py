@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
 import warnings
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar
 
-from pstore.errors import Error
-from pstore.session import Commit, Session
+from pstore.cache import Limits
+from pstore.errors import ConflictError, Error, StoreBusy
+from pstore.savepoint import Savepoint
+from pstore.session import Commit, Options, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -19,7 +25,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Commit", "Store"]
+__all__ = ["Commit", "Savepoint", "Store"]
+
+_ISOLATIONS: Final = ("snapshot", "serializable")
 
 
 class Store(MutableMapping[str, Any]):
@@ -29,13 +37,15 @@ class Store(MutableMapping[str, Any]):
     `commit()`; so is every change to an object that came from the store. As a context manager it commits at the end of
     the block, rolls back when an exception leaves it, and closes either way.
 
-    A store belongs to the thread that opened it.
+    A store belongs to the thread that opened it; `session` makes one on the same database for another thread.
     """
 
-    def __init__(self, backend: Backend, policy: Policy, *, owns_backend: bool) -> None:
-        self._session = Session(backend, policy)
-        self._backend = backend
-        self._owns_backend = owns_backend
+    def __init__(self, opened: Opened, options: Options, *, thread: int | None = None) -> None:
+        self._session = Session(opened.backend, opened.policy, options, thread)
+        self._opened = opened
+        self._options = options
+        self._running = False
+        opened.take()
 
     # ------------------------------------------------------------- the mapping
 
@@ -91,6 +101,25 @@ class Store(MutableMapping[str, Any]):
 
     # ------------------------------------------------------------ transactions
 
+    def session(self, *, isolation: Literal["snapshot", "serializable"] | None = None) -> Store:
+        """Return another session on the same database: a store of its own, with its own transactions and objects.
+
+        May be called from any thread. The session belongs to the thread that uses it first. The database is closed when the
+        last of its sessions is.
+
+        Args:
+            isolation: As in `pstore.open`; None for that of this store.
+
+        Raises:
+            StoreClosed: This store was closed.
+            ValueError: The isolation is unknown.
+        """
+        self._session.check_open()
+        options = self._options
+        if isolation is not None:
+            options = session_options(isolation, *options.limits)
+        return Store(self._opened, options)
+
     def commit(self, note: str | None = None) -> Commit:
         """Write all that has changed, atomically and (unless opened with `durable=False`) durably.
 
@@ -108,6 +137,7 @@ class Store(MutableMapping[str, Any]):
 
         Whatever is raised, nothing of the commit was written, and the objects in memory are as they were.
         """
+        self._check_not_running("commit")
         return self._session.commit(_checked_note(note))
 
     def sync(self) -> None:
@@ -120,7 +150,89 @@ class Store(MutableMapping[str, Any]):
         An object that has changed gets its stored state again in place (those that are made by a constructor and hold
         no content that can be replaced are made anew). What was never committed is no part of the store any more.
         """
+        self._check_not_running("rollback")
         self._session.rollback()
+
+    def savepoint(self) -> Savepoint:
+        """Put what has changed aside, so that the transaction can come back to this moment.
+
+        It may also be used to write more than fits in memory: what was put aside needn't stay there. Nothing is stored,
+        nor seen by others, before the commit.
+
+        Raises:
+            ClassNotAllowed: As `commit` does.
+            pickle.PicklingError: The same.
+            ReadOnlyError: Something has changed in a store that was opened for reading.
+            StorageError: There is no room for a temporary file.
+        """
+        return Savepoint(self._session, self._session.savepoint())
+
+    def run(self, function: Callable[[Self], T], attempts: int = 10, *, note: str | None = None) -> T:
+        """Call a function in a transaction of its own, commit, and do both again where another session was faster.
+
+        After a conflict it rolls back, waits a moment, and tries again from the newest state. The last attempt keeps other
+        writers out from its beginning, so it can't conflict; so does the only one, with `attempts=1`.
+
+        Args:
+            function: Called with this store. It may be called several times, so it should do nothing that can't be done again.
+            attempts: How often at most.
+            note: A text for the log.
+
+        Returns:
+            What the function has returned.
+
+        Raises:
+            StoreBusy: There are changes that aren't committed, which a new attempt would lose; or it was called within `run`.
+            ConflictError: The last attempt, too, has met a conflict.
+            StoreLocked: Another writer doesn't end.
+
+        Whatever else the function or the commit raises passes through, after a rollback.
+        """
+        if attempts < 1:
+            message = f"attempts are at least 1, not {attempts}"
+            raise ValueError(message)
+        self._check_not_running("run")
+        session = self._session
+        session.check()
+        if session.has_uncommitted():
+            message = "run begins with nothing changed, as each attempt begins anew: commit or roll back first"
+            raise StoreBusy(message)
+        for left in reversed(range(attempts)):
+            session.rollback()
+            self._running = True
+            try:
+                session.begin(exclusive=not left and not self.readonly)
+                result = function(self)
+                session.commit(_checked_note(note))
+            except ConflictError:
+                session.rollback()
+                if not left:
+                    raise
+            except BaseException:
+                if not self.closed:
+                    session.rollback()
+                raise
+            else:
+                return result
+            finally:
+                self._running = False
+            # Twice as long each time, and by chance, so that those who have met don't meet again.
+            time.sleep(random.uniform(0, min(0.1, 0.001 * 2 ** (attempts - left))))  # noqa: S311  # no secret
+        raise AssertionError  # the last attempt returns or raises
+
+    def evict(self, objects: Iterable[object] | None = None) -> int:
+        """Drop the states of objects from memory; the next touch loads them again.
+
+        What has changed stays, and so does an object of which something else holds a container. Ghosts that nothing
+        refers to are forgotten.
+
+        Args:
+            objects: The objects; None for all.
+
+        Returns:
+            How many states were dropped.
+        """
+        return self._session.evict(objects)
 
     def close(self) -> None:
         """Commit, as `shelve` does, and close. Objects in memory stay usable; what wasn't loaded can't be any more.
@@ -130,6 +242,7 @@ class Store(MutableMapping[str, Any]):
         if self.closed:
             return
         self._session.check()
+        self._check_not_running("close")
         self._session.check_idle("close")
         try:
             if not self.readonly:
@@ -155,6 +268,10 @@ class Store(MutableMapping[str, Any]):
         session = getattr(self, "_session", None)  # not there when opening has failed
         if session is None or session.closed:
             return
+        if session.forked:  # the other process has it
+            self._close()
+            return
+        session.release_thread()
         try:
             uncommitted = session.has_uncommitted()
         except Error:
@@ -209,7 +326,7 @@ class Store(MutableMapping[str, Any]):
     @property
     def readonly(self) -> bool:
         """Whether the store was opened for reading only."""
-        return self._backend.readonly
+        return self._opened.backend.readonly
 
     @property
     def closed(self) -> bool:
@@ -218,12 +335,12 @@ class Store(MutableMapping[str, Any]):
 
     def stats(self) -> dict[str, int | str]:
         """Return facts by name: those of the backend (sizes in bytes), `revision`, and `loads`, the records read so far."""
-        return {**self._backend.stats(), "revision": self.revision, "loads": self._session.loads}
+        return {**self._opened.backend.stats(), "revision": self.revision, "loads": self._session.loads}
 
     def __repr__(self) -> str:
         """Return where the store is, and whether it is open."""
         state = "closed " if self.closed else "read-only " if self.readonly else ""
-        return f"<{state}pstore.Store on {self._backend}>"
+        return f"<{state}pstore.Store on {self._opened.backend}>"
 
     def __reduce__(self) -> NoReturn:
         """Refuse: a store isn't stored in itself or another, nor sent to another process."""
@@ -234,10 +351,69 @@ class Store(MutableMapping[str, Any]):
         self._session.check_writable(what)
         self._session.check_idle(what.removeprefix("to "), loading=False)
 
+    def _check_not_running(self, what: str) -> None:
+        if self._running:
+            message = (
+                f"{what} was called within run, which commits when its function returns and rolls back when it raises"
+            )
+            raise StoreBusy(message)
+
     def _close(self) -> None:
-        self._session.close()
-        if self._owns_backend:
-            self._backend.close()
+        if not self.closed:
+            self._session.close()
+            self._opened.leave(forked=self._session.forked)
+
+
+class Opened:
+    """An open database, which several sessions may share; closed with the last of them.
+
+    Args:
+        backend: Where the rows are.
+        policy: What records may name.
+        owned: Whether the backend is to be closed at all; not, if it was opened by the application.
+    """
+
+    def __init__(self, backend: Backend, policy: Policy, *, owned: bool) -> None:
+        self.backend = backend
+        self.policy = policy
+        self._owned = owned
+        self._sessions = 0
+        self._guard = threading.Lock()
+
+    def take(self) -> None:
+        """There is one session more."""
+        with self._guard:
+            self._sessions += 1
+
+    def leave(self, *, forked: bool) -> None:
+        """A session was closed; nothing happens to what belongs to another process."""
+        if forked:
+            return
+        with self._guard:
+            self._sessions -= 1
+            last = self._owned and not self._sessions
+        if last:
+            self.backend.close()
+
+
+def session_options(isolation: str, cache_size: int, cache_bytes: int) -> Options:
+    """Return how a session is to behave.
+
+    Raises:
+        ValueError: The isolation is unknown, or a size is negative.
+        TypeError: A size is no int.
+    """
+    if isolation not in _ISOLATIONS:
+        message = f"isolation is one of {', '.join(map(repr, _ISOLATIONS))}, not {isolation!r}"
+        raise ValueError(message)
+    for name, size in {"cache_size": cache_size, "cache_bytes": cache_bytes}.items():
+        if not isinstance(size, int):
+            message = f"{name} is an int, not {type(size).__name__}: {size!r}"
+            raise TypeError(message)
+        if size < 0:
+            message = f"{name} can't be negative: {size}"
+            raise ValueError(message)
+    return Options(isolation == "serializable", Limits(cache_size, cache_bytes))
 
 
 def _checked(name: object) -> str:

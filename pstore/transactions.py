@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from pstore import rows
 from pstore.allocation import Allocator
 from pstore.errors import FormatError, StoreClosed
-from pstore.keys import make_key
+from pstore.keys import code_of, make_key
 from pstore.rows import Head, LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pstore.backends.base import Backend, Row, Transaction
+    from pstore.backends.base import Backend, Key, Row, Transaction
     from pstore.catalog import Catalog
 
 
@@ -69,11 +69,30 @@ class Transactions:
 
     def end(self) -> None:
         """End both, dropping what was written and not committed."""
+        self.end_writing()
         reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.rollback()
+
+    def end_writing(self) -> None:
+        """End the commit's transaction alone, dropping what was written."""
         writer, self.writer = self.writer, None
-        for transaction in (writer, reader):
-            if transaction is not None:
-                transaction.rollback()
+        if writer is not None:
+            writer.rollback()
+
+    def keep_numbers(self) -> None:
+        """Commit the numbers that were handed out, and the classes that have got codes, and nothing else.
+
+        A savepoint does so, in order not to hold the write lock for as long as its transaction lasts. The snapshot stays.
+        """
+        if self.writer is None:
+            return
+        head = self.allocator.head
+        self.writer.put_many("records", class_rows(self._catalog, head.revision))
+        put_head(self.writer, head)
+        self.writer.commit()
+        self.writer = None
+        self.allocator.keep()
 
     def _take_head(self, transaction: Transaction) -> None:
         row, store_id = transaction.get_many("meta", ["head", "id"])
@@ -87,6 +106,7 @@ class Transactions:
         if self._store_id is None:
             self._store_id = store_id
         elif store_id != self._store_id:
+            self.end()  # nothing of the old one is shown any more
             message = f"the store at {self._backend} was emptied (flag 'n') since it was opened here; open it again"
             raise StoreClosed(message)
         codes = range(len(self._catalog) + 1, head.next_code)
@@ -111,6 +131,14 @@ def _unpack_log(revision: int, row: Row) -> LogEntry:
         return rows.unpack_log(rows.unseal(rows.log_place(revision), row).body)
     except ValueError as error:
         raise rows.unreadable(error, f"row {revision} of the log") from error
+
+
+def class_rows(catalog: Catalog, revision: int) -> list[tuple[Key, bytes]]:
+    """Return the rows of the classes that have no rows yet, by key."""
+    return [
+        (key, rows.seal(rows.record_place(key), body, code=code_of(key), revision=revision))
+        for key, body in catalog.pending().items()
+    ]
 
 
 def put_head(writer: Transaction, head: Head) -> None:

@@ -133,10 +133,10 @@ def test_after_a_commit_only_touched_objects_are_compared(place: Place) -> None:
         db["all"] = [shop.Person(n=n) for n in range(10)]
         db.commit()
         gc.collect()
-        assert not db._session._touched
+        assert not db._session._states.touched
         loads = db.stats()["loads"]
         assert db["all"][3].n == 3
-        assert list(db._session._touched.values()) == [db["all"][3]]
+        assert list(db._session._states.touched.values()) == [db["all"][3]]
         assert db.stats()["loads"] == loads
 
 

@@ -1,6 +1,6 @@
 """How fast the pickle engines are, next to the standard library's C pickle.
 
-    python benchmarks/pickle.py
+    python benchmarks/engines.py
 
 It is one run. Each round times everything that does the same work, one right after the other and in an order that changes, so
 that what else the machine does meets all of them alike. What is shown is the ratio to the standard module within a round:
@@ -15,17 +15,9 @@ that does the work once: the result is in it.
 What is timed is checked: a stream must load as what was dumped, whoever loads it, and hold the ids that were given.
 """
 
-# ruff: noqa: ARG001, ARG005, E402, S311 - checks and hooks have a given signature; the path is mended before what it would spoil is
-# imported; and chance only makes data here.
+# ruff: noqa: ARG001, ARG005, S311 - checks and hooks have a given signature, and chance only makes data here.
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-# This file's own name is that of the standard module, and what a program lies beside is found first.
-_BESIDE = {str(Path(__file__).parent), str(Path(__file__).resolve().parent)}
-sys.path[:] = [entry for entry in sys.path if entry not in _BESIDE]
 
 import argparse
 import array
@@ -40,8 +32,10 @@ import platform
 import random
 import re
 import statistics
+import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

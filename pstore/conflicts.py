@@ -1,0 +1,238 @@
+"""What others have committed since the snapshot: whether it goes together with what is about to be written.
+
+The log tells what each commit has changed. What both have written is merged, if the class of the object can do that (its
+`__merge__`), or refused. In a serializable transaction what was read counts too: a commit that others have made since must
+not have changed any of it. Then the transactions are as good as one after the other, in the order of their commits.
+
+This module reads rows through transactions that it is given; it writes none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pstore import rows
+from pstore.errors import Conflict, ConflictError
+from pstore.keys import code_of, serial_of
+from pstore.states import Baseline
+from pstore.transactions import logged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pstore.aside import Aside
+    from pstore.backends.base import Transaction
+    from pstore.catalog import Catalog
+    from pstore.changes import Changes, Draft
+    from pstore.loader import Loader
+    from pstore.names import Content, Names
+    from pstore.reads import Reads
+    from pstore.states import States
+
+
+@dataclass
+class Work:
+    """What a commit is about to write.
+
+    Attributes:
+        names: The names that were set, with their content, or removed, with None.
+        drafts: The records of all objects that were compared, by key.
+        changed: Those that are to be written.
+        mine: Of those that were merged: what this session would have written.
+    """
+
+    names: dict[str, Content | None] = field(default_factory=dict)
+    drafts: dict[int, Draft] = field(default_factory=dict)
+    changed: dict[int, Draft] = field(default_factory=dict)
+    mine: dict[int, Draft] = field(default_factory=dict)
+
+
+class Conflicts:
+    """Resolves the conflicts of one session, or refuses its commits.
+
+    Args:
+        catalog: The store's classes.
+        states: Which states are in memory.
+        names: The session's names.
+        loader: Makes objects of records.
+        changes: Pickles what was merged.
+        aside: The records that this transaction has put aside.
+        reads: What was read; None where that doesn't count.
+
+    Attributes:
+        overtaken: Keys of objects that others have changed too, before this transaction began.
+        refused: The error of a commit that was refused; no other one may be tried before a rollback.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        states: States,
+        names: Names,
+        loader: Loader,
+        changes: Changes,
+        *,
+        aside: Aside,
+        reads: Reads | None,
+    ) -> None:
+        self.overtaken: set[int] = set()
+        self.refused: ConflictError | None = None
+        self._catalog = catalog
+        self._states = states
+        self._names = names
+        self._loader = loader
+        self._changes = changes
+        self._aside = aside
+        self._reads = reads
+
+    def resolve(self, work: Work, reader: Transaction, writer: Transaction, since: int) -> None:
+        """Merge what others have written too into what is about to be written.
+
+        Args:
+            work: What is about to be written.
+            reader: The snapshot.
+            writer: The newest state.
+            since: The revision of the snapshot.
+
+        Raises:
+            ConflictError: That isn't possible, or a serializable transaction has read what isn't so any more.
+        """
+        newer: dict[int, int] = {}
+        newer_names: dict[str, int] = {}
+        for revision, entry in logged(writer, since + 1):
+            newer.update(dict.fromkeys(entry.keys, revision))
+            newer_names.update(dict.fromkeys(entry.names, revision))
+        conflicts, merges = [], []
+        for key in sorted({*newer, *self.overtaken}):
+            written = key in work.changed or self._aside.get(key) is not None
+            if written or (self._reads is not None and self._was_read(key)):
+                merge = self._merge_of(key) if written else None
+                versions = None if merge is None else self._versions(key, work, reader, writer)
+                if merge is None or versions is None:
+                    conflicts.append(self._conflict(key, writer, read=not written))
+                else:
+                    merges.append((key, merge, versions))
+        conflicts += [
+            Conflict(None, None, name, self._names.revision_of(name), newer_names[name], name not in work.names)
+            for name in sorted(newer_names)
+            if name in work.names or (self._reads is not None and self._depends_on(name, reader, writer))
+        ]
+        if conflicts:
+            raise self._refusal(conflicts)
+        for key, merge, versions in merges:
+            self._merge(work, writer, key, merge, versions)
+
+    def _was_read(self, key: int) -> bool:
+        assert self._reads is not None  # noqa: S101
+        if key in self._states.touched or key in self._states.loose or key in self._reads.records:
+            return True
+        return code_of(key) in self._reads.codes and bool(serial_of(key))
+
+    def _depends_on(self, name: str, reader: Transaction, writer: Transaction) -> bool:
+        """Return whether a name that others have written was read, or whether names were counted and it came or went."""
+        assert self._reads is not None  # noqa: S101
+        if name in self._reads.names:
+            return True
+        (then,), (now,) = reader.get_many("names", [name]), writer.get_many("names", [name])
+        return self._reads.all_names and (then is None) != (now is None)
+
+    def _merge_of(self, key: int) -> Callable[[Any, Any, Any], object] | None:
+        baseline = self._states.baselines.get(key)
+        cls = self._catalog.resolve(code_of(key) if baseline is None else baseline.code)
+        merge: Callable[[Any, Any, Any], object] | None = getattr(cls, "__merge__", None)
+        return merge
+
+    def _versions(
+        self, key: int, work: Work, reader: Transaction, writer: Transaction
+    ) -> tuple[Baseline, Baseline, Baseline] | None:
+        """Return the three records to merge: of the snapshot, of the newest state, of this session; None if one is gone."""
+        put_aside = self._aside.get(key)
+        base: Baseline | None
+        if put_aside is None:
+            base = self._states.baselines[key]
+        else:
+            base = _baseline(key, reader)
+            if base is None or base.revision != rows.unseal(rows.record_place(key), put_aside).revision:
+                return None  # overtaken before this transaction began, and not kept
+        theirs = _baseline(key, writer)
+        if base is None or theirs is None:
+            return None
+        if key in work.changed:
+            draft = work.changed[key]
+            mine = Baseline(draft.flags, draft.code, base.revision, draft.body)
+        else:
+            assert put_aside is not None  # noqa: S101
+            sealed = rows.unseal(rows.record_place(key), put_aside)
+            mine = Baseline(sealed.flags, sealed.code, sealed.revision, bytes(sealed.body))
+        return base, theirs, mine
+
+    def _merge(
+        self,
+        work: Work,
+        writer: Transaction,
+        key: int,
+        merge: Callable[[Any, Any, Any], object],
+        versions: tuple[Baseline, Baseline, Baseline],
+    ) -> None:
+        base, theirs, mine = (self._loader.copy_of(key, version) for version in versions)
+        try:
+            merged = merge(base, theirs, mine)
+        except ConflictError as error:
+            raise self._refusal([self._conflict(key, writer, read=False)], str(error)) from error
+        if merged is None:
+            merged = mine
+        if type(merged) is not type(mine):
+            message = (
+                f"__merge__ of {type(mine).__qualname__} returned an object of {type(merged).__qualname__}; it returns the"
+                " object to store, or changes `mine` and returns None"
+            )
+            raise TypeError(message)
+        if key in work.changed:
+            work.mine[key] = work.changed[key]
+        new = set(self._changes.new)
+        work.changed[key] = self._changes.encode_instead(key, merged)
+        work.drafts = self._changes.gather(())
+        work.changed.update({key: work.drafts[key] for key in self._changes.new.keys() - new})
+
+    def _conflict(self, key: int, writer: Transaction, *, read: bool) -> Conflict:
+        ours, theirs = self._states.baselines.get(key), _baseline(key, writer)
+        return Conflict(
+            key,
+            self._catalog.label(key).partition("#")[0],
+            self._names.known(key),
+            0 if ours is None else ours.revision,
+            0 if theirs is None else theirs.revision,
+            read,
+        )
+
+    def _refusal(self, conflicts: list[Conflict], reason: str = "") -> ConflictError:
+        shown = [self._shown(conflict) for conflict in conflicts[:10]]
+        if conflicts[10:]:
+            shown.append(f"{len(conflicts) - 10} more")
+        message = (
+            f"another session has committed to {', '.join(shown)} since this one began its transaction; roll back and try"
+            " again, or let `run` do so"
+        )
+        if reason:
+            message += f" (they couldn't be merged: {reason})"
+        self.refused = ConflictError(message, conflicts=tuple(conflicts))
+        return self.refused
+
+    def _shown(self, conflict: Conflict) -> str:
+        if conflict.key is None:
+            what = f"the name {conflict.name!r}"
+        else:
+            what = self._catalog.label(conflict.key)
+            if conflict.name is not None:
+                what += f" (db[{conflict.name!r}])"
+        read = ", read here" if conflict.read else ""
+        return f"{what}{read} (revision {conflict.theirs}, where this one has revision {conflict.ours})"
+
+
+def _baseline(key: int, transaction: Transaction) -> Baseline | None:
+    (row,) = transaction.get_many("records", [key])
+    if row is None:
+        return None
+    sealed = rows.unseal(rows.record_place(key), row)
+    return Baseline(sealed.flags, sealed.code, sealed.revision, bytes(sealed.body))
