@@ -20,7 +20,7 @@ import contextlib
 import types
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from pstore.holding import held_outside
+from pstore.pickle import clear_attributes, set_class, share_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,6 @@ _NOT_FORWARDED: Final = frozenset(
 )
 #: `copy` and `pickle` call these on the class of the object; object's own would see no state.
 _ALWAYS_FORWARDED: Final = ("__reduce_ex__", "__reduce__", "__getstate__", "__sizeof__", "__dir__")
-
-_set_class = object.__dict__["__class__"].__set__
 
 
 class Barrier:
@@ -101,11 +99,6 @@ def is_any_ghost(obj: object) -> bool:
     return issubclass(type(obj), Barrier)
 
 
-def set_class(obj: object, cls: type) -> None:
-    """Set the class of an object, past anything that its class defines."""
-    _set_class(obj, cls)
-
-
 def own_dict(obj: object) -> dict[str, object]:
     """Return the `__dict__` of an object that is awake, running no code of its class's.
 
@@ -118,11 +111,7 @@ def own_dict(obj: object) -> dict[str, object]:
 
 def drop_state(obj: object, cls: type) -> None:
     """Remove every attribute of an object of class `cls`, those in slots too, running no code of its class's."""
-    with contextlib.suppress(AttributeError):  # slots only
-        if held_outside([own_dict(obj)]):  # by other objects, whose `__dict__` it is as well, or by the application
-            object.__setattr__(obj, "__dict__", {})
-        else:
-            own_dict(obj).clear()
+    clear_attributes(obj)  # another object's `__dict__`, or one that the application has, stays as it is
     for base in cls.__mro__:
         for member in vars(base).values():
             if type(member) is types.MemberDescriptorType:
@@ -155,6 +144,7 @@ def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:
     """Generate the class and try it on an object; a class with a layout of its own doesn't let its class be set."""
     try:
         generated = _generate(cls, wake)
+        share_layout(generated, cls)  # so that waking leaves an object as the class itself makes it
         trial: object = object.__new__(generated)
         set_class(trial, cls)
         set_class(trial, generated)  # again, so that no `__del__` of C's runs

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from pstore import rows
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
-from pstore.ghosts import drop_state, make_unavailable, set_class
+from pstore.ghosts import drop_state, make_unavailable
 from pstore.keys import code_of, is_key, serial_of
-from pstore.pickle import Unpickler, reduce_value
+from pstore.pickle import Unpickler, reduce_value, set_class
 from pstore.records import PROTOCOL, Streams, fill, is_made_by_class, is_plain, make_empty, references, split_body
 from pstore.rows import CONSTRUCTED
 from pstore.states import Baseline
@@ -130,8 +130,51 @@ class Loader:
 
     def wake(self, key: int, obj: object) -> None:
         """Load the state of a ghost. Raises as `follow` does."""
-        with self._operation():
-            self._bring(_Task(key, obj))
+        if not self._wake_at_once(key, obj):
+            with self._operation():
+                self._bring(_Task(key, obj))
+
+    def _wake_at_once(self, key: int, obj: object) -> bool:
+        """Do what most ghosts need, without tasks; return False, having undone it, where there is more to do or to tell."""
+        row = self._read_row(key)
+        if row is None:
+            return False
+        try:
+            flags, code, revision, view = rows.unseal(rows.record_place(key), row)
+        except ValueError:
+            return False
+        if flags:
+            return False
+        body = bytes(view)
+        cls = self._catalog.resolve(code)
+        made = self._made
+        start = len(made)
+        unpickler = self._idle.pop() if self._idle else self._new_unpickler()
+        self._depth += 1
+        try:
+            made.append(key)
+            set_class(obj, cls)
+            unpickler.feed(body)
+            unpickler.load_state(obj)
+            if self._depth == 1 and self._constructing:
+                raise self._leads_back(next(iter(self._constructing)))
+            self._states.put(key, Baseline(0, code, revision, body))
+        except (UnpicklingError, EOFError, _Needed):
+            self._undo(start)
+            return False
+        except BaseException as error:
+            self._undo(start)
+            if isinstance(error, Exception) and not isinstance(error, Error):
+                self._note(key, error)
+            raise
+        finally:
+            unpickler.feed(b"")
+            self._idle.append(unpickler)
+            self._depth -= 1
+            if not self._depth:
+                made.clear()
+                self._constructing.clear()
+        return True
 
     def refill(self, key: int, *, anew: bool = False) -> bool:
         """Give a loose object the state of its record again.
@@ -470,9 +513,12 @@ class Loader:
         except (Error, _Needed):
             raise
         except Exception as error:
-            if hasattr(error, "add_note"):  # from Python 3.11 on
-                error.add_note(f"This came up while pstore loaded the record of {self._label(key)}.")
+            self._note(key, error)
             raise
+
+    def _note(self, key: int, error: Exception) -> None:
+        if hasattr(error, "add_note"):  # from Python 3.11 on
+            error.add_note(f"This came up while pstore loaded the record of {self._label(key)}.")
 
     def _corrupt(self, key: int, error: Exception | str) -> Error:
         cause = error if isinstance(error, ValueError) else ValueError(str(error))

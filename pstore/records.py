@@ -45,6 +45,8 @@ _IMMUTABLE: Final = (
 )
 #: Those of them of which a subclass, too, holds nothing that changes, though its objects have a `__dict__`.
 _IMMUTABLE_WITH_DICT: Final = (type, types.FunctionType, types.ModuleType, enum.Enum)
+#: Those of them of which an object of the very type refers to nothing that could change.
+_ATOMIC: Final = frozenset(_IMMUTABLE) - {frozenset, tuple}
 #: Builtin containers: made empty by their type, filled by their state.
 _CONTAINERS: Final = frozenset({list, dict, set, bytearray})
 
@@ -169,6 +171,31 @@ class Encoder:
             self._pickler.clear_memo()
             self._buffers.clear()
 
+    def encode_changed(self, obj: object, body: bytes) -> Encoded | None:
+        """Return what `encode` does; None where it would have this body and no flags, and nothing that can change.
+
+        Not looked at is the object's own `__dict__`.
+
+        Args:
+            obj: An object of a class that `is_plain`.
+            body: The body of its record as it was.
+
+        Raises:
+            PicklingError: As `encode`.
+        """
+        pickler = self._pickler
+        try:
+            stream = pickler.dumps_state(obj)
+            if stream is None:
+                return self._encode(obj)
+            parts = pickler.memoized(_ATOMIC)
+            if stream == body and not parts and not self._buffers:
+                return None
+            return self._encoded(type(obj), 0, [stream], parts)
+        finally:
+            pickler.clear_memo()
+            self._buffers.clear()
+
     def encode_value(self, obj: object) -> bytes:
         """Return the stream of an atom, for the row of its name."""
         try:
@@ -179,7 +206,10 @@ class Encoder:
     def _encode(self, obj: object) -> Encoded:
         cls = type(obj)
         flags = 0
-        if cls in _CONTAINERS:
+        stream = self._pickler.dumps_state(obj) if is_plain(cls) else None
+        if stream is not None:
+            streams = [stream]
+        elif cls in _CONTAINERS:
             streams = [self._pickler.dumps(cls(obj) if cls is not bytearray else bytes(obj))]  # type: ignore[call-overload, call-arg]
         elif cls is tuple or cls is frozenset:
             flags, streams = CONSTRUCTED, [self._whole(obj), self._pickler.dumps(None)]
@@ -192,11 +222,12 @@ class Encoder:
             else:
                 flags = CONSTRUCTED
                 streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
-        memoized = self._pickler.memoized()
-        inline = [item for item in memoized if not is_immutable_type(type(item)) and type(item) is not _Constructor]
-        holders: list[object] = [
-            item for item in memoized if isinstance(item, (tuple, frozenset)) and not is_atom(item)
-        ]
+        return self._encoded(cls, flags, streams, self._pickler.memoized(_ATOMIC))
+
+    def _encoded(self, cls: type, flags: int, streams: list[bytes], parts: list[object]) -> Encoded:
+        """Put together what was pickled; `parts` is what the memo holds that isn't atomic."""
+        inline = [item for item in parts if not is_immutable_type(type(item)) and type(item) is not _Constructor]
+        holders: list[object] = [item for item in parts if isinstance(item, (tuple, frozenset)) and not is_atom(item)]
         transparent = _is_transparent(cls) and all(_is_transparent(type(item)) for item in inline)
         body = b"".join(streams)
         if self._buffers:

@@ -40,11 +40,12 @@ from pstore.errors import (
     StoreClosed,
     WrongThread,
 )
-from pstore.ghosts import Ghosts, set_class
+from pstore.ghosts import Ghosts
 from pstore.identity import IdentityMap
 from pstore.keys import is_key, key_range, serial_of
 from pstore.loader import Loader
 from pstore.names import Content, Names
+from pstore.pickle import set_class
 from pstore.reads import Reads
 from pstore.records import is_atom
 from pstore.restoring import Restorer
@@ -297,8 +298,9 @@ class Session:
     def _gather(self, work: Work) -> None:
         """Pickle what may have changed and what is new."""
         work.names = self.names.changes(self._content_of)
-        work.drafts = self._changes.gather(self._states.compared())
         baselines = self._states.baselines
+        work.drafts = self._changes.gather(self._states.compared(), baselines)
+        work.idle = self._changes.idle()
         work.changed = {
             key: work.drafts[key] for key in sorted(work.drafts) if work.drafts[key].differs(baselines.get(key))
         }
@@ -561,6 +563,7 @@ class Session:
                 draft = work.drafts[key]
                 self._states.put(key, Baseline(draft.flags, draft.code, revisions[key], draft.body))
         self._changes.settle()
+        self._restorer.rest_idle(work.idle)
         for key, draft in work.drafts.items():
             self._restorer.rest(key, draft)
 

@@ -32,6 +32,7 @@ if engine == "native":
         IdentityTable,
         Pickler,
         Unpickler,
+        clear_attributes,
         dump,
         dumps,
         globals,  # noqa: A004  # the public name
@@ -47,6 +48,7 @@ else:
         IdentityTable,
         Pickler,
         Unpickler,
+        clear_attributes,
         dump,
         dumps,
         globals,  # noqa: A004  # the public name
@@ -75,6 +77,7 @@ __all__ = [
     "Unpickler",
     "UnpicklingError",
     "apply_state",
+    "clear_attributes",
     "compatible_formats",
     "dump",
     "dumps",

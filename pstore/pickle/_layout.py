@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["has_held_dict", "set_class", "share_layout"]
+__all__ = ["clear_attributes", "has_held_dict", "set_class", "share_layout"]
 
 _set_class = object.__dict__["__class__"].__set__
 
@@ -56,6 +56,24 @@ def has_held_dict(obj: object) -> bool:
 
 class _Probe:
     pass
+
+
+def clear_attributes(obj: object) -> None:
+    """Remove every attribute that is in the ``__dict__`` of an object, running no code of its class's.
+
+    A ``__dict__`` that anything but the object refers to is left as it is, and the object gets another one.
+
+    Args:
+        obj: The object; one that has no ``__dict__`` is passed over.
+    """
+    try:
+        attributes: Any = object.__getattribute__(obj, "__dict__")
+    except AttributeError:
+        return
+    if sys.getrefcount(attributes) > _ALONE:
+        object.__setattr__(obj, "__dict__", {})
+    else:
+        attributes.clear()
 
 
 def _references(obj: object) -> int:

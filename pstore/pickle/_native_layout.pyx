@@ -18,9 +18,10 @@ from cpython.object cimport PyObject, PyTypeObject
 
 from ._native_shared cimport *
 
+from ._layout import clear_attributes as clear_attributes_plainly
 from ._layout import set_class as set_class_plainly
 
-__all__ = ["has_held_dict", "set_class", "share_layout"]
+__all__ = ["clear_attributes", "has_held_dict", "set_class", "share_layout"]
 
 cdef extern from *:
     """
@@ -93,6 +94,8 @@ cdef extern from *:
         Py_DECREF(before);
     }
 
+    static inline int pstore_is_data_descriptor(PyObject *obj) { return Py_TYPE(obj)->tp_descr_set != NULL; }
+
     /* Whether what a class has as `__dict__` is the interpreter's own. */
     static inline int pstore_is_dict_getter(PyObject *descriptor)
     {
@@ -104,6 +107,7 @@ cdef extern from *:
     bint pstore_shares(PyTypeObject*, PyTypeObject*) noexcept
     bint pstore_share(PyTypeObject*, PyTypeObject*, PyObject*) noexcept
     void pstore_set_type(PyObject*, PyTypeObject*) noexcept
+    bint pstore_is_data_descriptor(PyObject*) noexcept
     bint pstore_is_dict_getter(PyObject*) noexcept
 
 cdef extern from "Python.h":
@@ -113,6 +117,7 @@ cdef extern from "Python.h":
     bint PyType_Check(object)
     PyObject* PyObject_GenericGetDict(PyObject*, void*) except NULL
     PyObject* _PyType_Lookup(PyTypeObject*, PyObject*)
+    int PyObject_GenericSetAttr(PyObject*, PyObject*, PyObject*) except -1
 
 
 def set_class(obj, cls):
@@ -173,6 +178,32 @@ def has_held_dict(obj):
         return False
     attributes = pstore_made_dict(<PyObject*> obj)
     return attributes != NULL and Py_REFCNT(attributes) > 1
+
+
+def clear_attributes(obj):
+    """Remove every attribute that is in the ``__dict__`` of an object, running no code of its class's.
+
+    A ``__dict__`` that anything but the object refers to is left as it is, and the object gets another one.
+
+    Args:
+        obj: The object; one that has no ``__dict__`` is passed over.
+    """
+    cdef PyObject* one = <PyObject*> obj
+    cdef PyObject* name = NULL
+    cdef PyObject* value = NULL
+    cdef PyObject* found
+    cdef int count
+    while pstore_has_values(one):
+        count = pstore_attribute_count(one)
+        if not count:
+            return
+        pstore_attribute(one, count - 1, &name, &value)
+        found = _PyType_Lookup(Py_TYPE(one), name)
+        if found != NULL and pstore_is_data_descriptor(found):
+            break
+        # What goes may run anybody's code, so it is looked anew.
+        PyObject_GenericSetAttr(one, name, NULL)
+    clear_attributes_plainly(obj)
 
 
 cdef str DICT = "__dict__"
