@@ -109,7 +109,7 @@ class Changes:
         self._classes: list[int] = []  # keys of classes that joined the identity map
         self._comparing = False
         #: Records that `gather` has found unchanged, with nothing in them that can change: they need no draft.
-        self._idle: dict[int, None] = {}
+        self._idle: list[int] = []
         self._code_of_plain: dict[type, int] = {}  # codes of classes whose objects may be such, in one `gather`
 
     def adopt(self, obj: object) -> int:
@@ -163,14 +163,33 @@ class Changes:
         waiting, drafts = self._waiting, self._drafts
         waiting.extend(keys)
         self._code_of_plain.clear()
+        objects, instead, codes = self._identity.objects, self._instead, self._code_of_plain
+        encode_changed, idle = self._encoder.encode_changed, self._idle.append
+        # Most objects haven't changed. This loop is where a commit spends its time.
         while waiting:
             key = waiting.popleft()
-            if key not in drafts:
-                baseline = baselines.get(key)
-                if baseline is None or baseline.flags:
-                    self._process(key)
-                else:
-                    self._process_known(key, baseline)
+            if key in drafts:
+                continue
+            baseline = baselines.get(key)
+            if baseline is None or key in instead:
+                self._process(key)
+                continue
+            flags, code, _, body = baseline
+            obj = objects[key]
+            known = codes.get(type(obj))
+            if known is None:
+                known = codes[type(obj)] = self._code_if_plain(type(obj))
+            if flags or known != code:
+                self._process(key)
+                continue
+            try:
+                encoded = encode_changed(obj, body)
+            except Unpicklable as error:
+                raise self._tell(error, self._root_label(key), attributes=True) from None
+            if encoded is None:
+                idle(key)
+            else:
+                self._process(key, encoded)
         self._refuse_circular_construction()
         return drafts
 
@@ -179,7 +198,7 @@ class Changes:
 
         An object's own `__dict__` is left out of that.
         """
-        return list(self._idle)
+        return [key for key in self._idle if key not in self._drafts]
 
     def encode_instead(self, key: int, obj: object) -> Draft:
         """Pickle another object as the record of a key; what is new in it belongs to the next `gather`.
@@ -234,33 +253,10 @@ class Changes:
             self._identity.keys.pop(id(obj), None)
         self._instead.clear()
         self._waiting.clear()
-        self._idle = {}
+        self._idle = []
         self._drafts = {}
         self._owner.clear()
         self._disowned.clear()
-
-    def _process_known(self, key: int, baseline: Baseline) -> None:
-        """Process a record that most often hasn't changed."""
-        if key in self._instead:
-            self._process(key)
-            return
-        obj = self._identity.objects[key]
-        cls = type(obj)
-        code = self._code_of_plain.get(cls)
-        if code is None:
-            code = self._code_of_plain[cls] = self._code_if_plain(cls)
-        if code != baseline.code:
-            self._process(key)
-            return
-        try:
-            encoded = self._encoder.encode_changed(obj, baseline.body)
-        except Unpicklable as error:
-            raise self._tell(error, self._root_label(key), attributes=True) from None
-        if encoded is None:
-            self._idle[key] = None
-        else:
-            self._idle.pop(key, None)
-            self._process(key, encoded)
 
     def _code_if_plain(self, cls: type) -> int:
         """Return the code of a class whose objects can be put behind the barrier; -1 for another class."""

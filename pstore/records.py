@@ -194,7 +194,8 @@ class Encoder:
             return self._encoded(type(obj), 0, [stream], parts)
         finally:
             pickler.clear_memo()
-            self._buffers.clear()
+            if self._buffers:
+                self._buffers.clear()
 
     def encode_value(self, obj: object) -> bytes:
         """Return the stream of an atom, for the row of its name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pstore.holding import held_outside, is_held_by_parts
-from pstore.pickle import has_held_dict
+from pstore.pickle import has_held_dict, set_class
 from pstore.records import is_immutable_type
 
 if TYPE_CHECKING:
@@ -54,12 +54,14 @@ class Restorer:
 
     def rest_idle(self, keys: Iterable[int]) -> None:
         """Put objects behind the barrier that have nothing in them that can change, unless something holds a `__dict__`."""
-        touched, put_asleep = self._states.touched, self._ghosts.put_asleep
+        touched, asleep = self._states.touched, self._ghosts.of
         for key in keys:
             obj = touched.get(key, self)
             if obj is not self and not has_held_dict(obj):
-                put_asleep(obj)
-                del touched[key]
+                generated = asleep(type(obj))
+                if generated is not None:
+                    set_class(obj, generated)
+                    del touched[key]
 
     def is_alone(self, key: int, draft: Draft) -> bool:
         """Return whether it is certain that nothing outside an object holds any of the containers in it."""

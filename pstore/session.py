@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import weakref
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore import names as naming
@@ -163,7 +163,8 @@ class Session:
                 f"an object of {self._ghosts.real_class(obj).__qualname__} wasn't loaded before its store was closed"
             )
             raise StoreClosed(message)
-        self._snapshot()
+        if self._transactions.reader is None or get_ident() != self._thread:
+            self._snapshot()
         states = self._states
         key = self.identity.keys[id(obj)]
         if key in states.baselines:
@@ -436,8 +437,8 @@ class Session:
         """Raise WrongThread, too, where this session belongs to another thread."""
         self.check_open()
         if self._thread is None:
-            self._thread = threading.get_ident()
-        elif threading.get_ident() != self._thread:
+            self._thread = get_ident()
+        elif get_ident() != self._thread:
             message = (
                 "a store belongs to one thread, and this is another one; use `session()` to get one for this thread"
             )
@@ -616,7 +617,7 @@ class Session:
     def _snapshot(self) -> Transaction:
         """Return the snapshot, beginning it if there is none."""
         transactions = self._transactions
-        if transactions.reader is None or threading.get_ident() != self._thread or self.closed:
+        if transactions.reader is None or get_ident() != self._thread or self.closed:
             self.check()
             if transactions.reader is not None:  # and the thread is the first that uses this session
                 return transactions.reader
@@ -650,8 +651,10 @@ class Session:
 
     def _read_record(self, key: int) -> Row | None:
         self.loads += 1
-        reader, row = self._snapshot(), None
-        if self._aside:
+        reader, row = self._transactions.reader, None
+        if reader is None or get_ident() != self._thread or self.closed:
+            reader = self._snapshot()
+        if self._aside.count:
             row = self._aside.get(key)
         if row is None:
             (found,) = reader.get_many("records", [key])

@@ -44,7 +44,8 @@ class States:
 
     def put(self, key: int, baseline: Baseline) -> None:
         """Enter the record of a state that is in memory now, as the one used last."""
-        self.drop(key)
+        if key in self.baselines:
+            self.drop(key)
         self.baselines[key] = baseline
         self.size += len(baseline.body)
 

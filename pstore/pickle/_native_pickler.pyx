@@ -1115,22 +1115,29 @@ cdef object hook(Pickler self, PyObject* name):
     return getattr(self, <str> name)
 
 
-cdef int find_hooks(Pickler self) except -1:
+cdef int find_ids(Pickler self) except -1:
+    """Look up who is asked for the id of anything whatever."""
     cdef PyObject* attributes = pstore_attributes(<PyObject*> self)
     ids = self.persistent_ids
     self.hooked = Py_TYPE(<PyObject*> self) != _pickler_type or (attributes != NULL and PyDict_GET_SIZE(attributes) != 0)
-    self.table = registry.get("dispatch_table")
     if self.hooked:
-        self.ask_inst = hook(self, _inst_persistent_id)
-        self.ask_global = hook(self, _global_persistent_id)
-        self.override = getattr(self, "reducer_override", MISSING)
-        self.table = getattr(self, "dispatch_table", self.table)
         self.ask_all = hook(self, _persistent_id)
     if type(ids) is IdentityTable:
         self.identities = <IdentityTable> ids
     else:
         self.other_ids = ids
     self.pure = self.ask_all is None
+    return 0
+
+
+cdef int find_hooks(Pickler self) except -1:
+    """Look up all others, which nobody needs who writes atoms only."""
+    self.table = registry.get("dispatch_table")
+    if self.hooked:
+        self.ask_inst = hook(self, _inst_persistent_id)
+        self.ask_global = hook(self, _global_persistent_id)
+        self.override = getattr(self, "reducer_override", MISSING)
+        self.table = getattr(self, "dispatch_table", self.table)
     return 0
 
 
@@ -1149,12 +1156,14 @@ cdef object dump_stream(Pickler self, object obj, bint to_file, Plan* plan=NULL)
                 close_frame(self)
                 self.framing = True
                 open_frame(self)
-        find_hooks(self)
-        if plan == NULL:
-            save_all(self, <PyObject*> obj, False)
-        elif self.ask_all is None and plan.has_dict and plan.slots == NULL:
+        find_ids(self)
+        if plan != NULL and self.ask_all is None and plan.has_dict and plan.slots == NULL:
             save_all(self, <PyObject*> obj, True)
+        elif plan == NULL:
+            find_hooks(self)
+            save_all(self, <PyObject*> obj, False)
         else:
+            find_hooks(self)
             state = copied_state(self, <PyObject*> obj, plan)
             save_all(self, <PyObject*> state, False)
         put1(self, STOP)
@@ -3224,6 +3233,7 @@ cdef int save_attributes(Pickler self, PyObject* obj) except -1:
             return save_no_attributes(self)
         rest = (<dict> attributes).copy()
         keep_private(self, [rest])
+        find_hooks(self)
         return save_dict(self, <PyObject*> rest)
     size = pstore_attribute_count(obj)
     if not size:
@@ -3257,6 +3267,7 @@ cdef int save_attributes(Pickler self, PyObject* obj) except -1:
         PyDict_Next(<PyObject*> rest, &frame.at, &name, &value)
         frame.count -= 1
         frame.second = own(value)
+    find_hooks(self)
     return OPENED
 
 
