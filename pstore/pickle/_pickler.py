@@ -15,7 +15,7 @@ from __future__ import annotations
 import codecs
 import copyreg
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice, repeat
 from operator import length_hint

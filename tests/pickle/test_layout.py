@@ -32,6 +32,7 @@ class Abstract(abc.ABC):
 
 
 def make_class(*bases: type, **names: Any) -> type:
+    """Make a class as a `class` statement does."""
     return type("Made", bases, names)
 
 

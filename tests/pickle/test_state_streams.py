@@ -114,6 +114,7 @@ class OfMetaReduces(metaclass=MetaReduces):
 
 
 def set_slots(cls: type, **attributes: Any) -> Any:
+    """Make an instance without its constructor's help."""
     obj = cls()
     for name, value in attributes.items():
         setattr(obj, name, value)
@@ -147,12 +148,14 @@ PLAIN: dict[str, Any] = {
 
 
 def with_dict(attributes: dict[Any, Any]) -> Any:
+    """Make an instance with these in its `__dict__`."""
     obj = Thing()
     vars(obj).update(attributes)
     return obj
 
 
 def removed(obj: Any) -> Any:
+    """Remove attributes, and set one of them again."""
     del obj.b
     obj.b = 5
     del obj.a
@@ -160,6 +163,7 @@ def removed(obj: Any) -> Any:
 
 
 def with_instance_method(name: str) -> Any:
+    """Make an instance with a method of its own."""
     obj = Straight(1)
     setattr(obj, name, lambda *_: (Straight, ()))
     return obj
