@@ -150,7 +150,8 @@ cdef extern from *:
     static inline int pstore_attribute_count(PyObject *obj)
     {
     #ifdef PSTORE_VALUES
-        return pstore_count_of(pstore_values_of(obj));
+        PyObject **values = pstore_values_of(obj);
+        return values ? pstore_count_of(values) : 0;
     #else
         (void)obj;
         return 0;

@@ -254,11 +254,9 @@ def _is_reduced_plainly(cls: type) -> bool:
 def _is_not_compiled(cls: type) -> bool:
     """Return whether the instances of a class have nothing that a compiled base but `object` gives them."""
     base: type | None = cls
-    while base is not None and base is not object:
-        if not _flags(base) & _HEAP_TYPE:
-            return False
+    while base is not None and _flags(base) & _HEAP_TYPE:
         base = _base(base)
-    return True
+    return base is object is not cls
 
 
 def _is_plain_class(meta: type) -> bool:
