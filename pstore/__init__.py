@@ -8,6 +8,7 @@ from pstore._version import __version__
 from pstore.declare import persistent
 from pstore.errors import (
     ClassNotAllowed,
+    ClassNotFound,
     Conflict,
     ConflictError,
     CorruptRecord,
@@ -15,6 +16,7 @@ from pstore.errors import (
     ForeignObject,
     FormatError,
     MissingRecord,
+    NewerVersion,
     ReadOnlyError,
     SavepointEnded,
     StorageError,
@@ -22,6 +24,7 @@ from pstore.errors import (
     StoreClosed,
     StoreLocked,
     StoreNotFound,
+    Uncommitted,
     WrongThread,
 )
 from pstore.store import Commit, Savepoint, Store
@@ -29,6 +32,7 @@ from pstore.store import Commit, Savepoint, Store
 __all__ = [
     "ANYTHING",
     "ClassNotAllowed",
+    "ClassNotFound",
     "Commit",
     "Conflict",
     "ConflictError",
@@ -37,6 +41,7 @@ __all__ = [
     "ForeignObject",
     "FormatError",
     "MissingRecord",
+    "NewerVersion",
     "ReadOnlyError",
     "Savepoint",
     "SavepointEnded",
@@ -46,6 +51,7 @@ __all__ = [
     "StoreClosed",
     "StoreLocked",
     "StoreNotFound",
+    "Uncommitted",
     "WrongThread",
     "__version__",
     "open",

@@ -74,6 +74,11 @@ class Allocator:
             self.head = self.head._replace(next_code=code + 1)
         return code
 
+    def reference(self, cls: type) -> int:
+        """Return the code by which records refer to a class itself. Raises as `code` does."""
+        code = self._catalog.reference_code(cls)
+        return self.code(cls) if code is None else code
+
     def top_up(self) -> None:
         """Lease serial numbers for the next commit, within the write transaction of this one."""
         if len(self._lease) < LEASE // 2:

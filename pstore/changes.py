@@ -24,7 +24,7 @@ from pstore.identity import is_elsewhere
 from pstore.keys import make_key
 from pstore.pickle import Unpicklable, has_held_dict, reduce_value
 from pstore.pickle.policy import Unnameable
-from pstore.records import PROTOCOL, Encoded, Encoder, is_plain, references, split_body
+from pstore.records import PROTOCOL, Encoded, Encoder, is_plain, named_in, references, split_body
 from pstore.rows import CONSTRUCTED
 
 if TYPE_CHECKING:
@@ -210,24 +210,45 @@ class Changes:
         self._identity.keys[id(obj)] = key  # it may refer to itself
         self._drafts.pop(key, None)
         self._process(key)
+        self._drafts[key] = self.with_code(key, self._drafts[key])
         return self._drafts[key]
 
-    def compare(self, key: int, baseline: Baseline) -> Draft | None:
-        """Return the draft of a record if it is unchanged, else None. Gives no keys."""
-        obj = self._identity.objects[key]
+    @property
+    def busy(self) -> bool:
+        """Whether something is being pickled, so that what is running now is code of an object's own."""
+        return self._encoder.busy
+
+    def look(self, key: int) -> Draft | None:
+        """Return the draft of a record; None where it can't be told, as it holds what is new. Gives no keys."""
+        return self._look(self._identity.objects[key])
+
+    def _look(self, obj: object) -> Draft | None:
         cls = self._ghosts.real_class(obj)
         self._comparing = True
         try:
             encoded = self._encoder.encode(obj)
-            if not self._catalog.knows(cls):
-                return None
-            draft = Draft(encoded.flags, self._allocator.code(cls), encoded.body, *encoded[2:])
+            return Draft(encoded.flags, self._catalog.expected_code(cls), encoded.body, *encoded[2:])
         except Exception:  # noqa: BLE001  # _NewFound, or what can't be pickled: it is not what was stored
             return None
         finally:
             self._comparing = False
             self._forget_classes()
-        return None if draft.differs(baseline) else draft
+
+    def look_at_copy(self, key: int, copy: object) -> Draft | None:
+        """Return the draft of a record as `look` does, from an object that isn't the one that has the key."""
+        if self._identity.key_of(copy) is not None:
+            return None
+        self._identity.keys[id(copy)] = key  # it may refer to itself
+        try:
+            return self._look(copy)
+        finally:
+            del self._identity.keys[id(copy)]
+
+    def with_code(self, key: int, draft: Draft) -> Draft:
+        """Return the draft of a record that is to be written with the code that its class has, a new one if it has none."""
+        if draft.code > 0:
+            return draft
+        return draft._replace(code=self._allocator.code(self._ghosts.real_class(self._object(key))))
 
     def _forget_classes(self) -> None:
         for key in self._classes:
@@ -259,10 +280,10 @@ class Changes:
         self._disowned.clear()
 
     def _code_if_plain(self, cls: type) -> int:
-        """Return the code of a class whose objects can be put behind the barrier; -1 for another class."""
+        """Return the code of a class whose objects can be put behind the barrier; 0 for another class."""
         if is_plain(cls) and self._catalog.knows(cls) and self._ghosts.of(cls) is not None:
-            return self._allocator.code(cls)
-        return -1
+            return self._catalog.code_of(cls, 0)
+        return 0
 
     def _process(self, key: int, encoded: Encoded | None = None) -> None:
         if encoded is None:
@@ -273,7 +294,9 @@ class Changes:
         if shared:
             encoded = self._promote(key, shared)
         obj = self._object(key)
-        code = self._allocator.code(self._ghosts.real_class(obj))
+        cls = self._ghosts.real_class(obj)
+        # What isn't new may turn out to be unchanged, and then needs no code though it has been read with a newer class.
+        code = self._allocator.code(cls) if key in self.new else self._catalog.expected_code(cls)
         # The draft holds the inline objects, so that no id is used twice while owners are known by it.
         self._drafts[key] = Draft(encoded.flags, code, encoded.body, *encoded[2:])
         self._owner.update(dict.fromkeys(map(id, encoded.inline), key))
@@ -290,7 +313,8 @@ class Changes:
         for number, obj in enumerate(shared):
             self._identity.add(-1 - number, obj)
         try:
-            named = self._named_in(self._encode(key))
+            encoded = self._encode(key)
+            named = set(named_in(encoded.body, encoded.flags))
         finally:
             for number in range(len(shared)):
                 self._identity.remove(-1 - number)
@@ -302,10 +326,6 @@ class Changes:
             self.new[promoted] = obj
             self._waiting.appendleft(promoted)
         return self._encode(key)
-
-    def _named_in(self, encoded: Encoded) -> set[object]:
-        streams = split_body(memoryview(encoded.body), encoded.flags)
-        return {found for part in references(streams, 2 if encoded.flags & CONSTRUCTED else 1) for found in part}
 
     def _refuse_circular_construction(self) -> None:
         """Refuse objects that are made from each other by their constructors' arguments: they couldn't be made again."""
@@ -375,15 +395,14 @@ class Changes:
         """Asked by the pickler for every class and function that has no key."""
         if isinstance(found, type):
             cls = found.__bases__[0] if issubclass(found, Barrier) else found
-            if not self._catalog.knows(cls):
-                if self._comparing:
-                    raise _NewFound
+            if self._comparing and self._catalog.reference_code(cls) is None:
+                raise _NewFound
+            if not self._catalog.permits(cls):
                 if "<locals>" in cls.__qualname__:
                     return None  # the pickler says better why it can't be named
-                if not self._catalog.permits(cls):
-                    raise Unnameable(cls, self._catalog.why_not(cls))
-            key = make_key(self._allocator.code(cls), 0)
-            if key not in self._identity.objects:
+                raise Unnameable(cls, self._catalog.why_not(cls))
+            key = make_key(self._allocator.reference(cls), 0)
+            if key not in self._identity.objects or self._identity.key_of(cls) is None:
                 self._identity.add(key, cls)
                 self._classes.append(key)
             return key

@@ -5,11 +5,13 @@ The pickle engines raise the standard `pickle.PicklingError` and `pickle.Unpickl
 
     Error
      ├── ClassNotAllowed   (pickle.PickleError)  a class or function that the store may not name
+     ├── ClassNotFound     (ImportError)         the class of stored objects isn't there any more
      ├── ConflictError                           another session committed to the same record or name
      ├── CorruptRecord     (ValueError)          a row whose checksum, key or content is wrong
      ├── FormatError       (ValueError)          not a pstore store, or one of an unknown format
      ├── ForeignObject     (ValueError)          an object of another session or store
      ├── MissingRecord     (KeyError)            a reference to a record that isn't there
+     ├── NewerVersion      (ValueError)          a state that a newer version of its class has written
      ├── ReadOnlyError     (PermissionError)     a change in a store that was opened for reading
      ├── SavepointEnded    (ValueError)          going back to a savepoint whose transaction, or which itself, is over
      ├── StorageError      (OSError)             the backend failed: disk full, input/output error
@@ -17,6 +19,7 @@ The pickle engines raise the standard `pickle.PicklingError` and `pickle.Unpickl
      ├── StoreClosed       (ValueError)          the store was closed, as a closed file says it
      ├── StoreLocked       (TimeoutError)        another process held the store for too long
      ├── StoreNotFound     (FileNotFoundError)   flag "r" or "w" and nothing there
+     ├── Uncommitted       (RuntimeError)        asked for what takes a commit or rollback first
      └── WrongThread       (RuntimeError)        a session used outside the thread or process that opened it
 
 The class in brackets is the builtin that a caller who doesn't know pstore would catch. Each message says what happened,
@@ -51,13 +54,38 @@ class ClassNotAllowed(Error, PickleError):
         module: The module of the class or function.
         qualname: Its qualified name in that module.
         reason: Why allowing it wouldn't help, as a clause; empty where it might.
+        key: The key of the record that names it and can't be loaded for that; None where there is no such record, or the
+            class is the record's own.
     """
 
-    def __init__(self, message: str, *, module: str = "", qualname: str = "", reason: str = "") -> None:
+    def __init__(
+        self, message: str, *, module: str = "", qualname: str = "", reason: str = "", key: int | None = None
+    ) -> None:
         super().__init__(message)
         self.module = module
         self.qualname = qualname
         self.reason = reason
+        self.key = key
+
+
+class ClassNotFound(Error, ImportError):
+    """The class of stored objects isn't where it was: its module can't be imported, or has no such class any more.
+
+    The objects stay in the store as they are, and everything else can be loaded.
+
+    Args:
+        message: The whole message.
+        module: The module that the class was stored with.
+        qualname: Its qualified name there.
+        key: The key of the record that names it and can't be loaded for that; None where there is no such record, or the
+            class is the record's own.
+    """
+
+    def __init__(self, message: str, *, module: str = "", qualname: str = "", key: int | None = None) -> None:
+        super().__init__(message)
+        self.module = module
+        self.qualname = qualname
+        self.key = key
 
 
 class Conflict(NamedTuple):
@@ -134,10 +162,44 @@ class MissingRecord(Error, KeyError):
     Args:
         message: The whole message.
         key: The key that has no record.
+        referrers: What refers to it, as far as this session knows: names as `db['a']`, and labels of objects in memory.
     """
 
-    def __init__(self, message: str, *, key: int | None = None) -> None:
+    def __init__(self, message: str, *, key: int | None = None, referrers: tuple[str, ...] = ()) -> None:
         super().__init__(message)
+        self.key = key
+        self.referrers = referrers
+
+
+class NewerVersion(Error, ValueError):
+    """A state was written by a newer version of its class than the one that is declared here.
+
+    The object stays in the store as it is, and everything else can be loaded.
+
+    Args:
+        message: The whole message.
+        module: The module that the class was stored with.
+        qualname: Its qualified name there.
+        stored: The version of the state.
+        declared: The version of the class here.
+        key: The key of the record that has the state, where it isn't that of every object of the record's class.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        module: str = "",
+        qualname: str = "",
+        stored: int = 0,
+        declared: int = 0,
+        key: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.module = module
+        self.qualname = qualname
+        self.stored = stored
+        self.declared = declared
         self.key = key
 
 
@@ -167,6 +229,10 @@ class StoreLocked(Error, TimeoutError):
 
 class StoreNotFound(Error, FileNotFoundError):
     """There is no store at the target, and the flag says not to make one."""
+
+
+class Uncommitted(Error, RuntimeError):
+    """Something was asked for that can't be done while there are changes that aren't committed."""
 
 
 class WrongThread(Error, RuntimeError):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from pstore.pickle import clear_attributes, set_class, share_layout
 
@@ -117,27 +117,6 @@ def drop_state(obj: object, cls: type) -> None:
             if type(member) is types.MemberDescriptorType:
                 with contextlib.suppress(AttributeError):  # not set
                     member.__delete__(obj)
-
-
-def make_unavailable(name: str, error: Callable[[], Exception]) -> type:
-    """Return a class for stand-ins of objects whose class can't be had: every touch raises what `error` returns."""
-
-    def refuse(*_: object) -> NoReturn:
-        raise error()
-
-    def get(_: object, attribute: str) -> object:
-        if attribute == "__class__":  # asked by isinstance
-            return unavailable
-        raise error()
-
-    namespace = {
-        "__slots__": (),
-        "__getattribute__": get,
-        **dict.fromkeys(("__setattr__", "__delattr__", "__reduce_ex__", "__reduce__", "__len__", "__iter__"), refuse),
-        "__repr__": lambda _: f"<unavailable {name}>",
-    }
-    unavailable = type(name.rpartition(".")[2], (Barrier,), namespace)
-    return unavailable
 
 
 def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:

@@ -13,21 +13,35 @@ nothing of transactions or changes.
 from __future__ import annotations
 
 import contextlib
+import copy
 from functools import partial
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from pstore import rows
+from pstore.catalog import UNAVAILABLE
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
-from pstore.ghosts import drop_state, make_unavailable
-from pstore.keys import code_of, is_key, serial_of
-from pstore.pickle import Unpickler, reduce_value, set_class
-from pstore.records import PROTOCOL, Streams, fill, is_made_by_class, is_plain, make_empty, references, split_body
+from pstore.ghosts import drop_state, own_dict
+from pstore.keys import code_of, is_key, make_key, serial_of
+from pstore.pickle import Unpickler, has_held_dict, reduce_value, set_class
+from pstore.records import (
+    PROTOCOL,
+    Streams,
+    fill,
+    is_made_by_class,
+    is_plain,
+    loads_as_written,
+    make_empty,
+    named_in,
+    references,
+    split_body,
+)
 from pstore.rows import CONSTRUCTED
+from pstore.standins import StandIns
 from pstore.states import Baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pstore.backends.base import Row
     from pstore.catalog import Catalog
@@ -55,11 +69,11 @@ class _Task:
 
     __slots__ = ("arguments", "baseline", "key", "obj", "state", "streams", "unpickler")
 
-    def __init__(self, key: int, obj: object | None = None) -> None:
+    def __init__(self, key: int, obj: object | None = None, baseline: Baseline | None = None) -> None:
         self.key = key
         self.obj = obj
-        self.baseline: Baseline | None = None
-        self.streams = _NO_STREAMS
+        self.baseline = baseline
+        self.streams = _NO_STREAMS if baseline is None else split_body(memoryview(baseline.body), baseline.flags)
         self.unpickler: Unpickler | None = None
         self.arguments: list[int] = []
         self.state: list[int] = []
@@ -80,7 +94,8 @@ class Loader:
         catalog: The store's classes.
         ghosts: The session's generated classes.
         read: Answers a key with its row, or None.
-        names_of: Answers a key with a name that leads to it, or None; asked when there is an error to tell.
+        names_of: Answers a key with the names that lead to it; asked when there is an error to tell.
+        made_otherwise: Told the keys of the objects that code of their classes has made of their records, when they are whole.
     """
 
     def __init__(
@@ -91,7 +106,8 @@ class Loader:
         ghosts: Ghosts,
         *,
         read: Callable[[int], Row | None],
-        names_of: Callable[[int], str | None],
+        names_of: Callable[[int], list[str]],
+        made_otherwise: Callable[[list[int]], None],
     ) -> None:
         self._identity = identity
         self._states = states
@@ -99,33 +115,50 @@ class Loader:
         self._ghosts = ghosts
         self._read_row = read
         self._names_of = names_of
+        self._tell_made_otherwise = made_otherwise
         self._idle: list[Unpickler] = []
         self._depth = 0
         self._made: list[int] = []  # in this operation: keys of objects that were made or filled
         #: Objects that a constructor is about to make, and those whose states wait for them to be there.
         self._constructing: dict[int, list[_Task]] = {}
-        self._unavailable: dict[int, type] = {}  # class code -> class of the stand-ins
-        self._stand_ins: set[type] = set()
+        self._begun: dict[int, Baseline] = {}  # the records that this operation has read
+        self._made_otherwise: list[int] = []  # in this operation
+        self._stand_ins = StandIns()
 
     def follow(self, key: int) -> object:
         """Return the object of a key.
 
         Raises:
             ClassNotAllowed: Its class isn't allowed.
+            ClassNotFound: Its class isn't there any more.
             CorruptRecord: Its record, or one that has to be loaded with it, is damaged.
             MissingRecord: The same, missing.
+            NewerVersion: It was written by a newer version of its class.
         """
         found = self._identity.objects.get(key)
         if found is None:
             with self._operation():
                 return self._refer(key)
-        if type(found) in self._stand_ins:
-            self._catalog.resolve(code_of(key))  # raises what it raised before
+        error = self._stand_ins.error_of(found)
+        if error is not None:
+            self._catalog.resolve(
+                code_of(key)
+            )  # raises what it raised before, unless it is the record that is to blame
+            if getattr(error, "key", None) is not None:
+                raise error
             message = (
                 f"{self._catalog.label(key)} was met when its class couldn't be had; open the store again to load it"
             )
             raise ClassNotAllowed(message)
         return found
+
+    def meet(self, key: int) -> object:
+        """Return the object of a key, or a stand-in where its class can't be had. Raises as `follow` does otherwise."""
+        try:
+            return self.follow(key)
+        except UNAVAILABLE as error:
+            found = self._identity.objects.get(key)
+            return self._stand_in(key, error) if found is None else found
 
     @property
     def busy(self) -> bool:
@@ -141,26 +174,30 @@ class Loader:
     def _wake_at_once(self, key: int, obj: object) -> bool:
         """Do what most ghosts need, without tasks; return False, having undone it, where there is more to do or to tell."""
         row = self._read_row(key)
-        if row is None:
-            return False
-        found = rows.unseal_record(key, row)
+        found = None if row is None else rows.unseal_record(key, row)
         if found is None or found[0]:
             return False
-        _, code, _, body = found
-        cls = self._catalog.resolve(code)
-        made = self._made
-        start = len(made)
+        code, body = found[1], found[3]
+        try:
+            cls = self._catalog.resolve(code)
+        except Error:
+            return False
+        if not loads_as_written(cls) or self._catalog.migration(code) is not None:
+            return False
+        made, start = self._made, len(self._made)
+        baseline = _make_baseline(found)
         unpickler = self._idle.pop() if self._idle else self._new_unpickler()
         self._depth += 1
         try:
+            self._begun[key] = baseline
             made.append(key)
             set_class(obj, cls)
             unpickler.feed(body)
             unpickler.load_state(obj)
             if self._depth == 1 and self._constructing:
                 raise self._leads_back(next(iter(self._constructing)))
-            self._states.put(key, _make_baseline(found))
-        except (UnpicklingError, EOFError, _Needed):
+            self._states.put(key, baseline, as_read=True)
+        except (UnpicklingError, EOFError, _Needed, *UNAVAILABLE):
             self._undo(start)
             return False
         except BaseException as error:
@@ -172,9 +209,15 @@ class Loader:
             unpickler.feed(b"")
             self._idle.append(unpickler)
             self._depth -= 1
+            otherwise = self._made_otherwise
             if not self._depth:
                 made.clear()
+                self._begun.clear()
                 self._constructing.clear()
+                if otherwise:
+                    self._made_otherwise = []
+        if otherwise and not self._depth:
+            self._tell_made_otherwise(otherwise)
         return True
 
     def refill(self, key: int, *, anew: bool = False) -> bool:
@@ -189,17 +232,20 @@ class Loader:
         """
         obj = self._identity.objects[key]
         baseline = self._read(key)[0] if anew else self._states.baselines[key]
-        if baseline.flags & CONSTRUCTED:
+        if baseline.flags & CONSTRUCTED or not self._give_class(obj, baseline.code):
             return False
+        if self._catalog.unavailable:
+            try:
+                self._check_classes(key, baseline)
+            except UNAVAILABLE:
+                return False
         with self._operation():
             if isinstance(obj, (bytearray, dict, list, set)):
                 obj.clear()
             else:
                 drop_state(obj, type(obj))
-            task = _Task(key, obj)
-            task.baseline, task.streams = baseline, split_body(memoryview(baseline.body), baseline.flags)
             self._made.append(key)
-            self._bring(task)
+            self._bring(_Task(key, obj, baseline))
         return True
 
     def copy_of(self, key: int, baseline: Baseline) -> object:
@@ -220,8 +266,18 @@ class Loader:
                     obj = unpickler.load()
                 else:
                     obj = make_empty(cls) if is_made_by_class(cls) else cls.__new__(cls)
-                fill(obj, unpickler.load(), constructed=constructed)
+                self._refuse_shared(key, obj)
+                fill(obj, self._migrated(baseline, unpickler.load()), constructed=constructed)
         return obj
+
+    def _refuse_shared(self, key: int, made: object) -> None:
+        """Refuse to fill what is no new object, or has its attributes in common with the one that has the key."""
+        shared = self._identity.key_of(made) is not None
+        with contextlib.suppress(AttributeError, KeyError):
+            shared = shared or (has_held_dict(made) and own_dict(made) is own_dict(self._identity.objects[key]))
+        if shared:
+            message = f"{self._label(key)} can't be copied: its class answers with what is there already"
+            raise TypeError(message)
 
     def value(self, stream: memoryview, name: str) -> object:
         """Return the value of an atom's stream, from the row of a name.
@@ -239,6 +295,8 @@ class Loader:
             except (UnpicklingError, EOFError) as error:
                 message = f"the value under {name!r} is damaged: {error}"
                 raise CorruptRecord(message, name=name) from error
+            except UNAVAILABLE as error:
+                raise _told(error, f"the value under {name!r} can't be loaded") from error.__cause__
 
     def settle(self, key: int, obj: object) -> bool:
         """Take in an object that has got its record; return whether a barrier can guard it."""
@@ -255,12 +313,34 @@ class Loader:
         """Return, for each key that records of objects in memory refer to, the keys of those objects."""
         found: dict[int, list[int]] = {}
         for key, baseline in self._states.baselines.items():
-            streams = split_body(memoryview(baseline.body), baseline.flags)
-            for stream in references(streams, 2 if baseline.flags & CONSTRUCTED else 1):
-                for named in stream:
-                    if isinstance(named, int):
-                        found.setdefault(named, []).append(key)
+            for named in named_in(baseline.body, baseline.flags):
+                found.setdefault(named, []).append(key)
         return found
+
+    def rename(self, codes: Iterable[int]) -> None:
+        """Class codes have other names now: forget what was known of their classes. Their objects are left to the caller."""
+        for code in codes:
+            self._stand_ins.forget(code)
+            self._identity.remove(make_key(code, 0))
+            with contextlib.suppress(*UNAVAILABLE):
+                self._catalog.class_of(code)  # so that it is known if it can't be had
+
+    def is_stand_in(self, obj: object) -> bool:
+        """Return whether an object stands in for one that couldn't be had."""
+        return self._stand_ins.error_of(obj) is not None
+
+    def missing(self, key: int) -> MissingRecord:
+        """Return the error for a record that isn't in the store, with what is known to refer to it."""
+        names = self._names_of(key)
+        # What this operation is loading has no baseline yet.
+        known = {**self._begun, **self._states.baselines}
+        holders = sorted(holder for holder, record in known.items() if key in named_in(record.body, record.flags))
+        referrers = (*(f"db[{name!r}]" for name in names), *map(self._catalog.label, holders))
+        message = f"{self._catalog.label(key)} isn't in the store"
+        if referrers:
+            shown = ", ".join((*referrers[:10], *(["..."] if referrers[10:] else [])))
+            message += f", though {shown} refer{'' if referrers[1:] else 's'} to it"
+        return MissingRecord(message, key=key, referrers=referrers)
 
     def forget(self, key: int) -> None:
         """Forget an object altogether; whoever refers to it goes on with the old one."""
@@ -268,14 +348,26 @@ class Loader:
         self._states.forget(key)
 
     def make_ghost(self, key: int, obj: object) -> None:
-        """Drop the state of an object, so that the next touch loads it anew; it is of its stored class again."""
-        baseline = self._states.drop(key)
-        stored = self._catalog.resolve(code_of(key) if baseline is None else baseline.code)
+        """Drop the state of an object, so that the next touch loads it anew; it is of its stored class again.
+
+        Raises:
+            TypeError: It can't be a ghost, or not one of that class: the two are laid out differently. Nothing was done.
+            ClassNotAllowed, ClassNotFound, NewerVersion: The same, as that class can't be had.
+        """
+        baseline = self._states.baselines.get(key)
+        # A negative code isn't the record's: the class that the object was made with is as good until that is read.
+        stored = self._catalog.resolve(code_of(key) if baseline is None or baseline.code < 0 else baseline.code)
         generated = self._ghosts.of(stored)
         if generated is None:
             message = f"an object of {stored} can't be a ghost"
             raise TypeError(message)
-        drop_state(obj, self._ghosts.real_class(obj))
+        real = self._ghosts.real_class(obj)
+        if real is not stored:  # see whether it can be of that class before its state is gone
+            now = type(obj)
+            set_class(obj, generated)
+            set_class(obj, now)
+        self._states.drop(key)
+        drop_state(obj, real)
         set_class(obj, generated)
 
     @contextlib.contextmanager
@@ -292,9 +384,14 @@ class Loader:
             raise
         finally:
             self._depth -= 1
+            otherwise: list[int] = []
             if not self._depth:
                 self._made.clear()
+                self._begun.clear()
                 self._constructing.clear()
+                otherwise, self._made_otherwise = self._made_otherwise, []
+        if otherwise:
+            self._tell_made_otherwise(otherwise)
 
     def _undo(self, start: int) -> None:
         for key in self._made[start:]:
@@ -328,54 +425,86 @@ class Loader:
         if not is_key(key) or not isinstance(key, int):
             message = f"a reference is no key but {key!r}"
             raise UnpicklingError(message)
+        if not serial_of(key):
+            return self._class(key)
         try:
             cls = self._catalog.resolve(code_of(key))
-        except (ClassNotAllowed, ImportError, AttributeError) as error:
-            if not serial_of(key):
-                raise
+        except UNAVAILABLE as error:
             return self._stand_in(key, error)
-        if serial_of(key) and self._ghost_class(cls) is None:
+        generated = self._ghost_class(cls)
+        if generated is None:
             raise _Needed
-        return self._make(key, cls)
+        return self._make_ghost(key, generated)
 
     def _refer(self, key: int) -> object:
         """Return the object of a key that isn't in memory."""
-        cls = self._catalog.resolve(code_of(key))
-        if serial_of(key) and self._ghost_class(cls) is None:
-            self._bring(_Task(key))
-            return self._identity.objects[key]
-        return self._make(key, cls)
+        if not serial_of(key):
+            return self._class(key)
+        generated = self._ghost_class(self._catalog.resolve(code_of(key)))
+        if generated is not None:
+            return self._make_ghost(key, generated)
+        self._bring(_Task(key))
+        return self._identity.objects[key]
 
-    def _make(self, key: int, cls: type) -> object:
-        """Make what no record has to be read for: a ghost, or the class itself."""
-        generated = self._ghost_class(cls) if serial_of(key) else None
-        obj = cls if generated is None else object.__new__(generated)
+    def _make_ghost(self, key: int, generated: type) -> object:
+        obj: object = object.__new__(generated)
         self._identity.add(key, obj)
         return obj
+
+    def _class(self, key: int) -> type:
+        """Return the class itself that a key stands for."""
+        cls = self._catalog.class_of(code_of(key))
+        if code_of(key) == self._catalog.reference_code(cls):
+            self._identity.add(key, cls)
+        else:  # not the key by which it is written
+            self._identity.objects[key] = cls
+        return cls
 
     def _ghost_class(self, cls: type) -> type | None:
         return self._ghosts.of(cls) if is_plain(cls) else None
 
     def _stand_in(self, key: int, error: Exception) -> object:
         """Return an object that raises the error when it is touched; its neighbours load, and its record stays as it is."""
-        code = code_of(key)
-        if code not in self._unavailable:
-            kind, text = type(error), str(error)
-            make_error = (lambda: ClassNotAllowed(text)) if kind is ClassNotAllowed else (lambda: kind(text))
-            self._unavailable[code] = make_unavailable(self._catalog.label(key).partition("#")[0], make_error)
-            self._stand_ins.add(self._unavailable[code])
-        obj: object = object.__new__(self._unavailable[code])
+        own = getattr(error, "key", None) is not None
+        obj = self._stand_ins.make(self._catalog.label(key), error, None if own else code_of(key))
         self._identity.add(key, obj)
         return obj
+
+    def _give_class(self, obj: object, code: int) -> bool:
+        """Make a loose object one of the class of a code, if it isn't; return whether that is possible."""
+        try:
+            cls = self._catalog.resolve(code)
+            if type(obj) is not cls:
+                set_class(obj, cls)
+        except (TypeError, *UNAVAILABLE):
+            return False
+        return True
 
     # ---------------------------------------------------------- making and filling
 
     def _bring(self, wanted: _Task) -> None:
-        """Make and fill an object, and before it all loose objects that it refers to and that aren't in memory."""
+        """Make and fill an object, and before it all loose objects that it refers to and that aren't in memory.
+
+        Where a class can't be had, a stand-in takes the place of a loose object that holds one of its objects. That has to
+        be known before the object is made, so when a class turns out to be such a one, all begins anew.
+        """
+        start, given = len(self._made), (wanted.key, wanted.obj, wanted.baseline)
+        while True:
+            known = len(self._catalog.unavailable)
+            try:
+                self._bring_all(wanted)
+                return
+            except UNAVAILABLE:
+                if len(self._catalog.unavailable) == known:
+                    raise
+            self._undo(start)
+            wanted = _Task(*given)
+
+    def _bring_all(self, wanted: _Task) -> None:
         tasks = [wanted]
         while tasks:
             task = tasks[-1]
-            if task.baseline is None and not self._start(task):
+            if task.baseline is None and not self._start(task, wanted=task is wanted):
                 tasks.pop()
                 continue
             if task.obj is None:
@@ -401,15 +530,28 @@ class Loader:
     def _leads_back(self, key: int) -> Error:
         return self._corrupt(key, "its constructor's arguments lead back to itself")
 
-    def _start(self, task: _Task) -> bool:
+    def _start(self, task: _Task, *, wanted: bool) -> bool:
         """Read a record, and make the object if that takes no constructor; return whether there is anything to do."""
         key = task.key
         if task.obj is None and (key in self._identity.objects or key in self._constructing):
             return False
-        baseline, task.streams = self._read(key)
-        task.baseline = baseline
+        baseline, streams = self._read(key)
+        cls: Any
+        try:
+            cls = self._catalog.resolve(baseline.code)
+            if not wanted and self._catalog.unavailable:
+                self._check_classes(key, baseline)
+        except UNAVAILABLE as error:
+            # Its own record is to blame, as the class of its key could be had.
+            told = error if error.key is not None else self._told(key, error)
+            if wanted:
+                raise told from error.__cause__
+            self._stand_in(key, told)
+            self._made.append(key)
+            return False
+        self._begun[key] = baseline
+        task.baseline, task.streams = baseline, streams
         self._made.append(key)
-        cls: Any = self._catalog.resolve(baseline.code)
         if task.obj is not None:
             # Awake already, so that code which comes back to it while its state is read doesn't begin anew.
             set_class(task.obj, cls)
@@ -422,6 +564,29 @@ class Loader:
         else:  # its class has got a constructor since
             self._enter_loose(task, cls.__new__(cls))
         return True
+
+    def _check_classes(self, key: int, baseline: Baseline) -> None:
+        """Raise an error where a class that a record names can't be had, as loading it would."""
+        with self._telling(key):
+            for named in named_in(baseline.body, baseline.flags):
+                if not serial_of(named):
+                    self._catalog.class_of(code_of(named))
+
+    def _migrated(self, baseline: Baseline, loaded: Any) -> Any:
+        """Return what the stream of a state has held, migrated to the version that the class has now."""
+        migration = self._catalog.migration(baseline.code)
+        if migration is None:
+            return loaded
+        migrate, version = migration
+        parts = loaded or (None, None, None) if baseline.flags & CONSTRUCTED else (loaded,)
+        state = migrate(parts[0], version)
+        if state is None and parts[0] is not None:
+            message = (
+                f"{getattr(migrate, '__qualname__', migrate)} returned None for a state of version {version}: a migration"
+                " returns the state of today, {} for one without attributes"
+            )
+            raise TypeError(message)
+        return (state, *parts[1:]) if baseline.flags & CONSTRUCTED else state
 
     def _enter_loose(self, task: _Task, obj: object) -> None:
         task.obj = obj
@@ -436,7 +601,7 @@ class Loader:
     def _is_loose(self, key: int) -> bool:
         try:
             return self._ghost_class(self._catalog.resolve(code_of(key))) is None
-        except (ClassNotAllowed, ImportError, AttributeError):
+        except UNAVAILABLE:
             return False  # a stand-in takes its place
 
     def _missing(self, keys: list[int]) -> list[int]:
@@ -453,8 +618,8 @@ class Loader:
     def _fill_constructed(self, task: _Task, unpickler: Unpickler) -> None:
         assert task.baseline is not None  # noqa: S101
         with self._telling(task.key):
-            self._fill(task, unpickler.load(), constructed=True)
-        self._states.put(task.key, task.baseline)
+            self._fill(task, self._migrated(task.baseline, unpickler.load()), constructed=True)
+        self._enter_state(task, task.baseline)
 
     def _fill_plain(self, task: _Task) -> list[int]:
         """Fill an object that its class made; return the keys of the loose objects that are missing for that."""
@@ -466,10 +631,7 @@ class Loader:
                 with self._unpickler() as unpickler:
                     unpickler.feed(streams.data, buffers=streams.buffers)
                     state = unpickler.load()
-                    if constructed:
-                        # Written when the class still had a constructor: take the state that the whole object has.
-                        fill(state, unpickler.load(), constructed=True)
-                        state = reduce_value(state, PROTOCOL)[2]
+                    filling = unpickler.load() if constructed else None
             except _Needed:
                 named = references(streams, 2 if constructed else 1)
                 missing = self._missing(self._loose_among([key for stream in named for key in stream]))
@@ -477,9 +639,20 @@ class Loader:
                     message = "it asks for an object that isn't among its references"
                     raise UnpicklingError(message) from None
                 return missing
+            if constructed:
+                # Written when the class still had a constructor: take the state that the whole object has.
+                fill(state, self._migrated(baseline, filling), constructed=True)
+                state = reduce_value(state, PROTOCOL)[2]
+            else:
+                state = self._migrated(baseline, state)
             self._fill(task, state, constructed=False)
-        self._states.put(task.key, baseline)
+        self._enter_state(task, baseline)
         return []
+
+    def _enter_state(self, task: _Task, baseline: Baseline) -> None:
+        self._states.put(task.key, baseline, as_read=True)
+        if not loads_as_written(type(task.obj)) or self._catalog.migration(baseline.code) is not None:
+            self._made_otherwise.append(task.key)
 
     def _fill(self, task: _Task, state: object, *, constructed: bool) -> None:
         try:
@@ -494,8 +667,7 @@ class Loader:
     def _read(self, key: int) -> tuple[Baseline, Streams]:
         row = self._read_row(key)
         if row is None:
-            message = f"{self._label(key)} isn't in the store, though something refers to it; `verify` finds what does"
-            raise MissingRecord(message, key=key)
+            raise self.missing(key)
         try:
             sealed = rows.unseal(rows.record_place(key), row)
             body = bytes(sealed.body)
@@ -511,6 +683,10 @@ class Loader:
             yield
         except (UnpicklingError, EOFError) as error:
             raise self._corrupt(key, error) from error
+        except UNAVAILABLE as error:
+            if error.key is not None:
+                raise
+            raise self._told(key, error) from error.__cause__
         except (Error, _Needed):
             raise
         except Exception as error:
@@ -523,8 +699,20 @@ class Loader:
 
     def _corrupt(self, key: int, error: Exception | str) -> Error:
         cause = error if isinstance(error, ValueError) else ValueError(str(error))
-        return rows.unreadable(cause, f"the record of {self._label(key)}", key=key, name=self._names_of(key))
+        name = next(iter(self._names_of(key)), None)
+        return rows.unreadable(cause, f"the record of {self._label(key)}", key=key, name=name)
+
+    def _told(self, key: int, error: Error) -> Error:
+        return _told(error, f"{self._catalog.label(key)} can't be loaded", key)
 
     def _label(self, key: int) -> str:
-        name = self._names_of(key)
-        return self._catalog.label(key) + (f" (under the name {name!r})" if name is not None else "")
+        names = self._names_of(key)
+        return self._catalog.label(key) + (f" (under the name {names[0]!r})" if names else "")
+
+
+def _told(error: Error, what: str, key: int | None = None) -> Error:
+    """Return an error about a class that says what can't be loaded for it, and sets its `key`."""
+    again = copy.copy(error)
+    again.args = (f"{what}: {error}",)
+    vars(again)["key"] = key
+    return again

@@ -145,17 +145,15 @@ class Names:
             (self.pending[name] is not Removed) - (row is not None) for name, row in zip(pending, stored, strict=True)
         )
 
-    def leading_to(self, key: int) -> str | None:
-        """Return a name whose row refers to a record, or None."""
+    def leading_to(self, key: int) -> list[str]:
+        """Return the names whose rows refer to a record, in order."""
         body = rows.pack_key(key)
+        found = []
         for name, row in self._read().scan("names"):
-            try:
-                sealed = rows.unseal(rows.name_place(str(name)), row)
-            except ValueError:
-                continue
-            if sealed.flags & REFERENCE and sealed.body == body:
-                return str(name)
-        return None
+            content = _content(str(name), row)
+            if content is not None and content.flags & REFERENCE and content.body == body:
+                found.append(str(name))
+        return found
 
     def changes(self, content_of: Callable[[str, object], Content]) -> dict[str, Content | None]:
         """Return the names that a commit has to write, with their content; None for those that it has to remove.
@@ -206,5 +204,5 @@ def _content(name: str, row: Row) -> Content | None:
     try:
         sealed = rows.unseal(rows.name_place(name), row)
     except ValueError:
-        return None  # damaged, and about to be replaced
+        return None  # damaged
     return Content(sealed.flags, bytes(sealed.body))

@@ -29,7 +29,7 @@ from pstore.pickle.reduction import refuse_named
 from pstore.rows import BUFFERS, CONSTRUCTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 PROTOCOL: Final = 5
 #: Buffers of at least this many bytes stand beside the streams, where a reader can have them without a copy.
@@ -112,6 +112,19 @@ def _is_transparent(cls: type) -> bool:
     return cls in _GIVE_THEIR_OWN or (is_plain(cls) and getattr(cls, "__getstate__", None) is default)
 
 
+def _has_no_code_to_load(cls: type) -> bool:
+    own = not is_plain(cls) and cls not in _GIVE_THEIR_OWN and cls is not tuple and cls is not frozenset
+    return not own and not hasattr(cls, "__setstate__")
+
+
+_as_written: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_has_no_code_to_load)
+
+
+def loads_as_written(cls: type) -> bool:
+    """Return whether an object of the class is loaded as what was written, with no code of its own that could change it."""
+    return _as_written(cls)
+
+
 class Encoded(NamedTuple):
     """The body of a record and what went into it.
 
@@ -138,6 +151,9 @@ class Encoder:
         keys: id(object) -> key, of every object that has a record.
         instance: Asked for the key of each instance that isn't in `keys`; None leaves it inline.
         named: Asked for the key of each class and function that is to be written; None writes its name.
+
+    Attributes:
+        busy: Whether it is at work.
     """
 
     def __init__(
@@ -149,6 +165,7 @@ class Encoder:
         self._keys = keys
         self._buffers: list[PickleBuffer] = []
         self._instance = instance
+        self.busy = False
         self._pickler = Pickler(
             protocol=PROTOCOL,
             buffer_callback=self._take_buffer,
@@ -165,9 +182,11 @@ class Encoder:
         Raises:
             PicklingError: Something in it can't be pickled; the message has the path to it.
         """
+        self.busy = True
         try:
             return self._encode(obj)
         finally:
+            self.busy = False
             self._pickler.clear_memo()
             self._buffers.clear()
 
@@ -184,6 +203,7 @@ class Encoder:
             PicklingError: As `encode`.
         """
         pickler = self._pickler
+        self.busy = True
         try:
             stream = pickler.dumps_state(obj)
             if stream is None:
@@ -193,15 +213,18 @@ class Encoder:
                 return None
             return self._encoded(type(obj), 0, [stream], parts)
         finally:
+            self.busy = False
             pickler.clear_memo()
             if self._buffers:
                 self._buffers.clear()
 
     def encode_value(self, obj: object) -> bytes:
         """Return the stream of an atom, for the row of its name."""
+        self.busy = True
         try:
             return self._pickler.dumps(obj)
         finally:
+            self.busy = False
             self._pickler.clear_memo()
 
     def _encode(self, obj: object) -> Encoded:
@@ -381,6 +404,12 @@ def references(streams: Streams, count: int) -> list[list[object]]:
         result.append(found.copy())
         found.clear()
     return result
+
+
+def named_in(body: bytes, flags: int) -> Iterator[int]:
+    """Yield the keys that the body of a record refers to, those of classes too, in order."""
+    for found in references(split_body(memoryview(body), flags), 2 if flags & CONSTRUCTED else 1):
+        yield from (key for key in found if isinstance(key, int))
 
 
 _COUNT: Final = struct.Struct("<I")

@@ -189,12 +189,12 @@ def unpack_key(body: memoryview) -> int:
 
 
 class ClassName(NamedTuple):
-    """What a class's record holds.
+    """What a class's record holds. Each version of a class has a record, and so a code, of its own.
 
     Attributes:
-        module: Its module.
+        module: Its module; may be empty where a name was declared for the class.
         qualname: Its qualified name there.
-        version: The version of its states.
+        version: The version of the states that are written with this code.
     """
 
     module: str
@@ -202,7 +202,7 @@ class ClassName(NamedTuple):
     version: int = 1
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.qualname}"
+        return f"{self.module}.{self.qualname}" if self.module else self.qualname
 
 
 def pack_class(name: ClassName) -> bytes:

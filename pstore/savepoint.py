@@ -42,5 +42,5 @@ class Savepoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Go back where there is an exception."""
-        if kind is not None and not self._session.closed:
+        if kind is not None and not self._session.guard.closed:
             self._session.back_to(self._mark)

@@ -16,15 +16,12 @@ object stays in the compared set while anything outside it holds one of its cont
 
 from __future__ import annotations
 
-import contextlib
-import os
-import weakref
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import names as naming
-from pstore import rows
+from pstore import renaming, rows
 from pstore.aside import Aside
 from pstore.cache import Cache, Limits
 from pstore.catalog import Catalog, refusal
@@ -36,22 +33,23 @@ from pstore.errors import (
     MissingRecord,
     ReadOnlyError,
     SavepointEnded,
-    StoreBusy,
     StoreClosed,
-    WrongThread,
+    Uncommitted,
 )
 from pstore.ghosts import Ghosts
+from pstore.guard import Guard
 from pstore.identity import IdentityMap
-from pstore.keys import is_key, key_range, serial_of
+from pstore.keys import code_of, is_key, key_range, serial_of
 from pstore.loader import Loader
 from pstore.names import Content, Names
 from pstore.pickle import set_class
 from pstore.reads import Reads
 from pstore.records import is_atom
+from pstore.renaming import Renames, changes_since
 from pstore.restoring import Restorer
 from pstore.rows import REFERENCE, Head
 from pstore.states import Baseline, States
-from pstore.transactions import Transactions, class_rows, create, logged, put_head
+from pstore.transactions import Transactions, class_rows, create, put_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -108,7 +106,7 @@ class Session:
         names: What stands under the names.
         identity: Which object is which key.
         loads: How many records were read.
-        forked: Whether this is a copy, in a process that was forked from the session's own.
+        guard: Says who may use it, and when.
 
     Raises:
         FormatError: There is no store in the backend and it can't be written.
@@ -116,8 +114,6 @@ class Session:
 
     def __init__(self, backend: Backend, policy: Policy, options: Options, thread: int | None) -> None:
         self.backend = backend
-        self.closed = False
-        self.forked = False
         self.loads = 0
         self.identity = IdentityMap()
         self._ghosts = Ghosts(self.wake)
@@ -127,10 +123,19 @@ class Session:
         self._allocator = self._transactions.allocator
         self._states = States()
         self._loader = Loader(
-            self.identity, self._states, self._catalog, self._ghosts, read=self._read_record, names_of=self._find_name
+            self.identity,
+            self._states,
+            self._catalog,
+            self._ghosts,
+            read=self._read_record,
+            names_of=self._find_names,
+            made_otherwise=self._take_in,
         )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
-        self._restorer = Restorer(self.identity, self._states, self._loader, self._ghosts, self._changes)
+        self._restorer = Restorer(
+            self.identity, self._states, self._loader, self._ghosts, self._changes, catalog=self._catalog
+        )
+        self._renames = Renames(self.identity, self._states, self._catalog, self._loader, self._restorer)
         self._reads = Reads() if options.serializable else None
         self._cache = Cache(
             self.identity, self._states, self._loader, self._restorer, limits=options.limits, dropped=self._note_read
@@ -148,22 +153,20 @@ class Session:
         )
         self._savepoints: dict[int, dict[str, object]] = {}  # mark -> the names that were pending
         self._attempt: _Attempt | None = None
-        self._current_to = 0  # the revision up to which what others have changed is known
-        self._work = ""  # what is being done, when objects' own code may run in the middle of it
-        self._thread = thread
+        self._current_to: int | None = None  # the revision up to which what others have changed is known
+        self.guard = Guard(backend, thread, lambda: self._loader.busy)
         create(backend)
-        _open.add(self)
 
     # ---------------------------------------------------------------- objects
 
     def wake(self, obj: object) -> None:
         """Make a touched object awake, and compare it at the commit."""
-        if self.closed:
+        if self.guard.closed:
             message = (
                 f"an object of {self._ghosts.real_class(obj).__qualname__} wasn't loaded before its store was closed"
             )
             raise StoreClosed(message)
-        if self._transactions.reader is None or get_ident() != self._thread:
+        if self._transactions.reader is None or get_ident() != self.guard.thread:
             self._snapshot()
         states = self._states
         key = self.identity.keys[id(obj)]
@@ -173,7 +176,7 @@ class Session:
         else:
             self._loader.wake(key, obj)
         states.touched[key] = obj
-        if not self._work and not self._loader.busy:
+        if not self.guard.work and not self._loader.busy:
             self._cache.relieve()
 
     def object_at(self, key: int) -> object:
@@ -184,24 +187,23 @@ class Session:
             raise ValueError(message)
         if key not in self.identity.objects and self._read_record(key) is None:
             self._note_read(key)
-            message = f"{self._catalog.label(key)} isn't in the store"
-            raise MissingRecord(message, key=key)
+            raise self._loader.missing(key)
         return self._loader.follow(key)
 
     def instances(self, cls: type) -> Iterator[object]:
         """Yield the objects of a class that have records of their own, in the order of their serial numbers."""
         reader = self._snapshot()
-        if self._catalog.knows(cls):
-            code = self._catalog.code_of(cls, 0)
-            if self._reads is not None:
-                self._reads.codes.add(code)
-            for key in [int(key) for key, _ in reader.scan("records", *key_range(code))]:
-                yield self._loader.follow(key)
+        codes = self._catalog.codes_of(cls)
+        if self._reads is not None:
+            self._reads.codes.update(codes)
+        found = [int(key) for code in codes for key, _ in reader.scan("records", *key_range(code))]
+        for key in sorted(found, key=serial_of):
+            yield self._loader.meet(key)
 
     def classes(self) -> list[str]:
         """Return the names of the classes in the store, in the order in which it met them."""
         self._snapshot()
-        return [str(name) for _, name in sorted(self._catalog.names().items())]
+        return list(dict.fromkeys(str(name) for _, name in sorted(self._catalog.names().items())))
 
     def label(self, key: int) -> str:
         """Return a key as a person reads it."""
@@ -212,7 +214,7 @@ class Session:
 
     def changed(self) -> list[object]:
         """Return the stored objects that a commit would write, as far as they differ from what was loaded."""
-        with self._working("compare"):
+        with self.guard.working("compare"):
             self._snapshot()
             keys = {key for key in self._states.compared() if self._restorer.unchanged(key) is None}
             keys.update(key for key, row in self._aside.rows() if _revision(key, row))
@@ -226,7 +228,7 @@ class Session:
         """Return whether closing now would lose anything."""
         if self.backend.readonly:
             return False
-        with self._working("compare"):
+        with self.guard.working("compare"):
             return (
                 bool(self.names.pending)
                 or bool(self._aside)
@@ -235,7 +237,7 @@ class Session:
 
     def evict(self, objs: Iterable[object] | None) -> int:
         """Drop states; see `Store.evict`."""
-        with self._working("evict"):
+        with self.guard.working("evict"):
             self._snapshot()
             if objs is None:
                 return self._cache.evict(list(self._states.baselines))
@@ -258,14 +260,14 @@ class Session:
         Raises:
             StoreLocked: Another writer doesn't end.
         """
-        self.check()
+        self.guard.check()
         if exclusive:
             self._transactions.write()
         self._snapshot()
 
     def commit(self, note: str = "") -> Commit:
         """Write what has changed; see `Store.commit`."""
-        with self._working("commit"):
+        with self.guard.working("commit"):
             self._snapshot()
             return self._commit(note)
 
@@ -299,12 +301,10 @@ class Session:
     def _gather(self, work: Work) -> None:
         """Pickle what may have changed and what is new."""
         work.names = self.names.changes(self._content_of)
-        baselines = self._states.baselines
-        work.drafts = self._changes.gather(self._states.compared(), baselines)
+        work.drafts = self._changes.gather(self._states.compared(), self._states.baselines)
         work.idle = self._changes.idle()
-        work.changed = {
-            key: work.drafts[key] for key in sorted(work.drafts) if work.drafts[key].differs(baselines.get(key))
-        }
+        work.changed = self._restorer.changed(work.drafts)
+        work.drafts.update(work.changed)
 
     def _withdraw(self) -> None:
         """A commit or savepoint has failed: all is as it was before it."""
@@ -312,6 +312,25 @@ class Session:
         self._catalog.withdraw()
         self._allocator.restore()
         self._transactions.end_writing()
+
+    def rename_class(self, old: object, new: object) -> Commit:
+        """Give a class of the store another name; see `Store.rename_class`."""
+        self.check_writable("to rename a class")
+        if self.has_uncommitted():
+            message = (
+                "rename_class is a commit of its own, and there are uncommitted changes: commit or roll back first"
+            )
+            raise Uncommitted(message)
+        with self.guard.working("rename_class"):
+            self._snapshot()  # so that what others have written is known up to here
+            self._end_transaction()
+            try:
+                done = renaming.write(self._transactions.write(), self._catalog, self._allocator.head, old, new)
+                self._transactions.end()
+                self._snapshot()  # finds the rename in the log, as other sessions do
+            finally:
+                self._transactions.end()
+            return Commit(done.revision, done.keys)
 
     def _was_committed(self, attempt: _Attempt) -> bool:
         """Return whether a commit that was interrupted is in the store all the same."""
@@ -328,7 +347,7 @@ class Session:
 
     def savepoint(self) -> int:
         """Put what has changed aside; return the number of the savepoint."""
-        with self._working("savepoint"):
+        with self.guard.working("savepoint"):
             self._snapshot()
             self._allocator.save()
             work = Work()
@@ -358,11 +377,11 @@ class Session:
         Raises:
             SavepointEnded: It is over.
         """
-        self.check()
+        self.guard.check()
         if mark not in self._savepoints:
             message = "the savepoint has ended: its transaction is over, or an earlier savepoint was gone back to; make another"
             raise SavepointEnded(message)
-        with self._working("rollback"):
+        with self.guard.working("rollback"):
             self._snapshot()
             self._note_touched()
             self._restore_since(mark)
@@ -371,8 +390,8 @@ class Session:
 
     def rollback(self) -> None:
         """Make the objects in memory what the store says; see `Store.rollback`."""
-        self.check()
-        with self._working("rollback"):
+        self.guard.check()
+        with self.guard.working("rollback"):
             self._rollback()
 
     def _rollback(self) -> None:
@@ -409,13 +428,12 @@ class Session:
 
     def close(self) -> None:
         """End the session without a commit. Objects whose state is in memory stay as they are, plain objects."""
-        if self.closed:
+        if self.guard.closed:
             return
-        self.check_idle("close")
-        self.closed = True
+        self.guard.check_idle("close")
+        self.guard.close()
         self.identity.close()
-        _open.discard(self)
-        if not self.forked:
+        if not self.guard.forked:
             self._transactions.end()
             self._aside.clear()
         for key in self._states.baselines:
@@ -424,57 +442,9 @@ class Session:
         self._states.touched.clear()
         self.names.pending.clear()
 
-    def check_open(self) -> None:
-        """Raise StoreClosed where this session was closed, or belongs to the process that this one was forked from."""
-        if self.closed:
-            message = "the store is closed; open it again"
-            raise StoreClosed(message)
-        if self.forked:
-            message = f"{self.backend} was opened before this process was forked; open it again in this process"
-            raise StoreClosed(message)
-
-    def check(self) -> None:
-        """Raise WrongThread, too, where this session belongs to another thread."""
-        self.check_open()
-        if self._thread is None:
-            self._thread = get_ident()
-        elif get_ident() != self._thread:
-            message = (
-                "a store belongs to one thread, and this is another one; use `session()` to get one for this thread"
-            )
-            raise WrongThread(message)
-
-    def release_thread(self) -> None:
-        """Let the session belong to whoever uses it next."""
-        self._thread = None
-
-    def check_idle(self, what: str, *, loading: bool = True) -> None:
-        """Raise StoreBusy where objects' own code asks for something that would disturb what it was called by.
-
-        Args:
-            what: What it asks for.
-            loading: Whether it would disturb a load.
-        """
-        work = self._work or ("load" if loading and self._loader.busy else "")
-        if work:
-            message = (
-                f"{what} was called by an object's own code (a __setstate__, __getstate__, __reduce__ or the like) in the"
-                f" middle of a {work}; call it when that is over"
-            )
-            raise StoreBusy(message)
-
-    @contextlib.contextmanager
-    def _working(self, work: str) -> Iterator[None]:
-        self.check_idle(work)
-        self._work = work
-        try:
-            yield
-        finally:
-            self._work = ""
-
     def check_writable(self, what: str) -> None:
         """Raise ReadOnlyError, too, where the store can't be changed."""
-        self.check()
+        self.guard.check()
         if self.backend.readonly:
             message = f"the store was opened for reading only: it isn't possible {what}; open it with flag 'w'"
             raise ReadOnlyError(message)
@@ -605,8 +575,11 @@ class Session:
                 return f"db[{name!r}]"
         return self._catalog.label(key)
 
-    def _find_name(self, key: int) -> str | None:
-        return None if self.closed else self.names.leading_to(key)
+    def _take_in(self, keys: list[int]) -> None:
+        self._restorer.take_in(keys)
+
+    def _find_names(self, key: int) -> list[str]:
+        return [] if self.guard.closed else self.names.leading_to(key)
 
     def _what_changed(self, changed: Iterable[int], names: Iterable[str]) -> str:
         what = [*(f"db[{name!r}]" for name in names), *map(self._catalog.label, changed)]
@@ -617,42 +590,44 @@ class Session:
     def _snapshot(self) -> Transaction:
         """Return the snapshot, beginning it if there is none."""
         transactions = self._transactions
-        if transactions.reader is None or get_ident() != self._thread or self.closed:
-            self.check()
+        if transactions.reader is None or get_ident() != self.guard.thread or self.guard.closed:
+            self.guard.check()
             if transactions.reader is not None:  # and the thread is the first that uses this session
                 return transactions.reader
             try:
                 reader = transactions.read()
-                if self._allocator.head.revision != self._current_to:
-                    self._catch_up(reader)
+                if self._current_to is None:
+                    self._current_to = self._allocator.head.revision
+                elif self._allocator.head.revision != self._current_to:
+                    self._catch_up(reader, self._current_to)
             except BaseException:
                 transactions.end()
                 raise
             return reader
         return transactions.reader
 
-    def _catch_up(self, reader: Transaction) -> None:
-        """Drop the states of what others have changed since this session last looked.
+    def _catch_up(self, reader: Transaction, since: int) -> None:
+        """Drop the states of what others have changed since this session last looked, and learn new names of classes.
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        if not self._states.baselines:
-            self._current_to = self._allocator.head.revision
-            return
-        newest: dict[int, int] = {}
-        for revision, log in logged(reader, self._current_to + 1):
-            newest.update(dict.fromkeys(log.keys, revision))
+        newest = changes_since(reader, since)
         baselines, compared = self._states.baselines, set(self._states.compared())
-        stale = [key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]]
-        kept = {key for key in stale if key in compared and self._restorer.unchanged(key) is None}
-        self._conflicts.overtaken |= kept
-        self._restorer.replace({key for key in stale if key not in kept and not self._restorer.restore(key, anew=True)})
+        stale = {key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]}
+        renamed = {code_of(key) for key in newest if not serial_of(key)}
+        affected = self._renames.affected(renamed) - stale if renamed else set()
+        changed = {key for key in compared & (stale | affected) if self._restorer.unchanged(key) is None}
+        self._conflicts.overtaken |= changed
+        if renamed:
+            self._renames.take_in(reader, renamed, affected - changed)
+        stale &= baselines.keys()
+        self._restorer.replace({key for key in stale - changed if not self._restorer.restore(key, anew=True)})
         self._current_to = self._allocator.head.revision
 
     def _read_record(self, key: int) -> Row | None:
         self.loads += 1
         reader, row = self._transactions.reader, None
-        if reader is None or get_ident() != self._thread or self.closed:
+        if reader is None or get_ident() != self.guard.thread or self.guard.closed:
             reader = self._snapshot()
         if self._aside.count:
             row = self._aside.get(key)
@@ -679,17 +654,3 @@ def _refuse_lost(obj: object) -> None:
         " committed, and the transaction was rolled back"
     )
     raise MissingRecord(message)
-
-
-#: The sessions that are open in this process.
-_open: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for session in list(_open):
-        session.forked = True
-        session._thread = -1  # so that every use looks twice
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

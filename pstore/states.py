@@ -33,6 +33,8 @@ class States:
         baselines: The record of every object whose state is in memory, the least recently used first.
         loose: Objects that can't be put behind a barrier and so may change unseen, by key.
         touched: Objects that have come out from behind the barrier and may have changed since, by key.
+        as_read: Keys of those whose baseline is the record that they were loaded from. Pickled anew they may differ from it
+            though nobody has changed them.
         size: The bytes of all baselines.
     """
 
@@ -40,14 +42,23 @@ class States:
         self.baselines: dict[int, Baseline] = {}
         self.loose: dict[int, object] = {}
         self.touched: dict[int, object] = {}
+        self.as_read: set[int] = set()
         self.size = 0
 
-    def put(self, key: int, baseline: Baseline) -> None:
-        """Enter the record of a state that is in memory now, as the one used last."""
+    def put(self, key: int, baseline: Baseline, *, as_read: bool = False) -> None:
+        """Enter the record of a state that is in memory now, as the one used last.
+
+        Args:
+            key: The object's key.
+            baseline: Its record.
+            as_read: Whether the object was loaded from it, and not pickled to it.
+        """
         if key in self.baselines:
             self.drop(key)
         self.baselines[key] = baseline
         self.size += len(baseline.body)
+        if as_read:
+            self.as_read.add(key)
 
     def use(self, key: int) -> None:
         """Note that a state is being used."""
@@ -56,6 +67,7 @@ class States:
     def drop(self, key: int) -> Baseline | None:
         """Take out the record of a state that isn't in memory any more, and return it."""
         baseline = self.baselines.pop(key, None)
+        self.as_read.discard(key)
         if baseline is not None:
             self.size -= len(baseline.body)
         return baseline

@@ -55,7 +55,9 @@ class Store(MutableMapping[str, Any]):
         Raises:
             KeyError: There is no such name.
             ClassNotAllowed: Its class isn't allowed.
+            ClassNotFound: Its class isn't where it was.
             CorruptRecord: A row that has to be read is damaged.
+            NewerVersion: It was written by a newer version of its class.
         """
         return self._session.names.get(_checked(name))
 
@@ -114,7 +116,7 @@ class Store(MutableMapping[str, Any]):
             StoreClosed: This store was closed.
             ValueError: The isolation is unknown.
         """
-        self._session.check_open()
+        self._session.guard.check_open()
         options = self._options
         if isolation is not None:
             options = session_options(isolation, *options.limits)
@@ -193,7 +195,7 @@ class Store(MutableMapping[str, Any]):
             raise ValueError(message)
         self._check_not_running("run")
         session = self._session
-        session.check()
+        session.guard.check()
         if session.has_uncommitted():
             message = "run begins with nothing changed, as each attempt begins anew: commit or roll back first"
             raise StoreBusy(message)
@@ -241,9 +243,9 @@ class Store(MutableMapping[str, Any]):
         """
         if self.closed:
             return
-        self._session.check()
+        self._session.guard.check()
         self._check_not_running("close")
-        self._session.check_idle("close")
+        self._session.guard.check_idle("close")
         try:
             if not self.readonly:
                 self.commit()
@@ -266,12 +268,12 @@ class Store(MutableMapping[str, Any]):
     def __del__(self) -> None:
         """Warn when work that wasn't committed is lost."""
         session = getattr(self, "_session", None)  # not there when opening has failed
-        if session is None or session.closed:
+        if session is None or session.guard.closed:
             return
-        if session.forked:  # the other process has it
+        if session.guard.forked:  # the other process has it
             self._close()
             return
-        session.release_thread()
+        session.guard.thread = None  # nobody else can be using it
         try:
             uncommitted = session.has_uncommitted()
         except Error:
@@ -308,8 +310,38 @@ class Store(MutableMapping[str, Any]):
         """Return the names (`module.Class`) of all classes that records of this store name; none is imported."""
         return self._session.classes()
 
+    def rename_class(self, old: str | type, new: str | type) -> Commit:
+        """Say which class the objects of a class are of from now on, where that was renamed or moved.
+
+        It is a commit of its own, and changes the record of the class, not those of its objects. The old class needn't be
+        there any more; there may be objects of the new class already. Objects in memory become objects of the new class;
+        those that can't, because the two are laid out differently, are replaced by new ones wherever the store refers to
+        them. Other sessions do the same when their next transaction begins.
+
+        Args:
+            old: The name of the class as `classes` shows it, or the class.
+            new: The class that its objects are to be of, or its dotted name. It has to be allowed here.
+
+        Returns:
+            What was written: the keys of the class, one for each version of it that the store has objects of.
+
+        Raises:
+            Uncommitted: There are changes that aren't committed.
+            ClassNotAllowed: The new class isn't allowed.
+            ClassNotFound: There is no class of the new name.
+            NewerVersion: The store has objects of a newer version than the new class is declared with.
+            ReadOnlyError: The store was opened for reading.
+            TypeError: One of the two is neither a name nor a class, or is a builtin type.
+            ValueError: The store has no class of the old name, or both are one.
+        """
+        return self._session.rename_class(old, new)
+
     def instances(self, cls: type[T]) -> Iterator[T]:
-        """Yield the committed objects of a class that have records of their own; subclasses are classes of their own."""
+        """Yield the committed objects of a class that have records of their own; subclasses are classes of their own.
+
+        They come in the order in which they got their records, whatever version of the class they were made with. Where one
+        can't be had, as a newer version of its class has made it, something stands in for it that says so when touched.
+        """
         return self._session.instances(cls)  # type: ignore[return-value]  # the class code says so
 
     def changed(self) -> list[object]:
@@ -331,7 +363,7 @@ class Store(MutableMapping[str, Any]):
     @property
     def closed(self) -> bool:
         """Whether the store was closed."""
-        return self._session.closed
+        return self._session.guard.closed
 
     def stats(self) -> dict[str, int | str]:
         """Return facts by name: those of the backend (sizes in bytes), `revision`, and `loads`, the records read so far."""
@@ -349,7 +381,7 @@ class Store(MutableMapping[str, Any]):
 
     def _check_change(self, what: str) -> None:
         self._session.check_writable(what)
-        self._session.check_idle(what.removeprefix("to "), loading=False)
+        self._session.guard.check_idle(what.removeprefix("to "), loading=False)
 
     def _check_not_running(self, what: str) -> None:
         if self._running:
@@ -361,7 +393,7 @@ class Store(MutableMapping[str, Any]):
     def _close(self) -> None:
         if not self.closed:
             self._session.close()
-            self._opened.leave(forked=self._session.forked)
+            self._opened.leave(forked=self._session.guard.forked)
 
 
 class Opened:

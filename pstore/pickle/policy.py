@@ -147,7 +147,7 @@ class Policy:
 
         Raises:
             Refused: The name isn't allowed, or leads to something else than what was allowed.
-            ImportError: The module was allowed but can't be imported, or has no such name.
+            ImportError: The module was allowed but can't be imported, or has no such name, or nothing there that can be named.
         """
         name = module, qualname
         if name in self._given:
@@ -193,6 +193,11 @@ class Policy:
                 return found
             if _is(found, *_NAMEABLE) and home[0] is not None and home[1] is not None:
                 raise Refused(home[0], home[1])
+        else:
+            raise Refused(module, qualname)
+        if not _is(found, *_NAMEABLE):
+            message = f"{qualname} in {module} is no class or function (any more) but of type {type(found).__name__}"
+            raise ImportError(message, name=module)
         raise Refused(module, qualname)
 
     def _allows_at_home(self, found: object, module: str | None, qualname: str | None) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for `shop`, which other processes import by the same name
 
 import pstore  # noqa: E402
+from pstore import declare  # noqa: E402
 from pstore.backends import MemoryBackend, SqliteBackend  # noqa: E402
 
 if TYPE_CHECKING:
@@ -37,6 +40,13 @@ class Place:
         self.opened.append(store)
         return store
 
+    def records(self) -> dict[int, bytes]:
+        """Return the row of every record, by key."""
+        reader = self.backend.begin()
+        found = {int(key): bytes(row) for key, row in reader.scan("records")}
+        reader.rollback()
+        return found
+
 
 @pytest.fixture(params=["sqlite", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
@@ -47,6 +57,30 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     for store in place.opened:
         store._close()
     backend.close()
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[..., ModuleType]]:
+    """Define a module as one version of a program has it, in place of what an earlier version had: `program(source)`."""
+    defined: set[str] = set()
+
+    def drop(name: str) -> None:
+        del sys.modules[name]
+        for declaration in list(declare._BY_ID.values()):
+            if declaration.cls.__module__ == name:
+                declare.withdraw(declaration.cls)
+
+    def define(source: str, name: str = "models") -> ModuleType:
+        if name in defined:
+            drop(name)
+        module = sys.modules[name] = ModuleType(name)
+        defined.add(name)
+        exec(textwrap.dedent(source), vars(module))
+        return module
+
+    yield define
+    for name in defined:
+        drop(name)
 
 
 @pytest.fixture

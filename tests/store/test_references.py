@@ -218,7 +218,7 @@ def test_chain_of_constructed_objects(place: Place) -> None:
     finally:
         from pstore import declare
 
-        declare._DECLARED.pop(("shop", "Reduced"))
+        declare.withdraw(shop.Reduced)
 
 
 def test_constructor_that_takes_its_own_object_is_refused(place: Place) -> None:
