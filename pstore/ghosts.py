@@ -17,13 +17,14 @@ one callable that wakes an object; it never knows where a state comes from.
 from __future__ import annotations
 
 import contextlib
+import opcode
 import types
 from typing import TYPE_CHECKING, Any, Final
 
 from pstore.pickle import clear_attributes, set_class, share_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: Special methods that the generated class inherits or defines itself; all others of C are made to wake first.
 _NOT_FORWARDED: Final = frozenset(
@@ -123,13 +124,33 @@ def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:
     """Generate the class and try it on an object; a class with a layout of its own doesn't let its class be set."""
     try:
         generated = _generate(cls, wake)
-        share_layout(generated, cls)  # so that waking leaves an object as the class itself makes it
+        # So that waking leaves an object as the class itself makes it.
+        share_layout(generated, cls, _likely_attributes(cls))
         trial: object = object.__new__(generated)
         set_class(trial, cls)
         set_class(trial, generated)  # again, so that no `__del__` of C's runs
     except TypeError:
         return None
     return generated
+
+
+def _likely_attributes(cls: type) -> Iterator[str]:
+    """Yield names that instances of a class are likely to have as attributes, running no code of its."""
+    for base in reversed(cls.__mro__):
+        namespace = vars(base)
+        for declared in ("__annotations__", "__static_attributes__"):  # the latter from Python 3.13 on
+            found = namespace.get(declared)
+            if isinstance(found, (dict, tuple)):
+                yield from found
+        init = namespace.get("__init__")
+        if isinstance(init, types.FunctionType):
+            code = init.__code__.co_code
+            for at in range(0, len(code), 2):
+                if code[at] == _STORE_ATTR and code[at + 1] < len(init.__code__.co_names):
+                    yield init.__code__.co_names[code[at + 1]]
+
+
+_STORE_ATTR: Final = opcode.opmap["STORE_ATTR"]
 
 
 def _generate(cls: type, wake: Callable[[Any], None]) -> type:

@@ -23,7 +23,7 @@ from pstore.catalog import UNAVAILABLE
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
 from pstore.ghosts import drop_state, own_dict
 from pstore.keys import code_of, is_key, make_key, serial_of
-from pstore.pickle import Unpickler, has_held_dict, reduce_value, set_class
+from pstore.pickle import Unpickler, has_held_dict, new_instance, reduce_value, set_class
 from pstore.records import (
     PROTOCOL,
     Streams,
@@ -121,6 +121,7 @@ class Loader:
         self._made: list[int] = []  # in this operation: keys of objects that were made or filled
         #: Objects that a constructor is about to make, and those whose states wait for them to be there.
         self._constructing: dict[int, list[_Task]] = {}
+        self._at_hand: dict[int, Row | None] = {}  # rows that were read for this operation, and not used yet
         self._begun: dict[int, Baseline] = {}  # the records that this operation has read
         self._made_otherwise: list[int] = []  # in this operation
         self._stand_ins = StandIns()
@@ -167,22 +168,20 @@ class Loader:
 
     def wake(self, key: int, obj: object) -> None:
         """Load the state of a ghost. Raises as `follow` does."""
-        if not self._wake_at_once(key, obj):
+        row = self._read_row(key)
+        found = None if row is None else rows.unseal_record(key, row)
+        if found is None or not self._wake_at_once(key, obj, found):
+            self._at_hand[key] = row
             with self._operation():
                 self._bring(_Task(key, obj))
 
-    def _wake_at_once(self, key: int, obj: object) -> bool:
+    def _wake_at_once(self, key: int, obj: object, found: tuple[int, int, int, bytes]) -> bool:
         """Do what most ghosts need, without tasks; return False, having undone it, where there is more to do or to tell."""
-        row = self._read_row(key)
-        found = None if row is None else rows.unseal_record(key, row)
-        if found is None or found[0]:
-            return False
-        code, body = found[1], found[3]
-        try:
-            cls = self._catalog.resolve(code)
-        except Error:
-            return False
-        if not loads_as_written(cls) or self._catalog.migration(code) is not None:
+        flags, code, _, body = found
+        cls = self._catalog.simple.get(code)
+        if cls is None:
+            cls = self._find_simple(code)
+        if flags or cls is None:
             return False
         made, start = self._made, len(self._made)
         baseline = _make_baseline(found)
@@ -219,6 +218,17 @@ class Loader:
         if otherwise and not self._depth:
             self._tell_made_otherwise(otherwise)
         return True
+
+    def _find_simple(self, code: int) -> type | None:
+        """Return the class of a code, if a state that was written with it is simply put into an object; else None."""
+        try:
+            cls = self._catalog.resolve(code)
+        except Error:
+            return None
+        if not loads_as_written(cls) or self._catalog.migration(code) is not None:
+            return None
+        self._catalog.simple[code] = cls
+        return cls
 
     def refill(self, key: int, *, anew: bool = False) -> bool:
         """Give a loose object the state of its record again.
@@ -387,6 +397,7 @@ class Loader:
             otherwise: list[int] = []
             if not self._depth:
                 self._made.clear()
+                self._at_hand.clear()
                 self._begun.clear()
                 self._constructing.clear()
                 otherwise, self._made_otherwise = self._made_otherwise, []
@@ -447,7 +458,7 @@ class Loader:
         return self._identity.objects[key]
 
     def _make_ghost(self, key: int, generated: type) -> object:
-        obj: object = object.__new__(generated)
+        obj: object = new_instance(generated)
         self._identity.add(key, obj)
         return obj
 
@@ -665,7 +676,7 @@ class Loader:
             raise CorruptRecord(message, key=task.key) from error
 
     def _read(self, key: int) -> tuple[Baseline, Streams]:
-        row = self._read_row(key)
+        row = self._at_hand.pop(key, None) or self._read_row(key)
         if row is None:
             raise self.missing(key)
         try:

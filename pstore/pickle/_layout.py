@@ -11,9 +11,12 @@ This is the reference: the ordinary assignment, and nothing shared.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["clear_attributes", "has_held_dict", "set_class", "share_layout"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["clear_attributes", "has_held_dict", "new_instance", "set_class", "share_layout"]
 
 _set_class = object.__dict__["__class__"].__set__
 
@@ -27,20 +30,33 @@ def set_class(obj: object, cls: type) -> None:
     _set_class(obj, cls)
 
 
-def share_layout(cls: type, base: type) -> bool:
+def share_layout(cls: type, base: type, names: Iterable[str] = ()) -> bool:
     """Let a class share the layout of its base's instances, so that `set_class` between them changes nothing else.
 
     Args:
         cls: A class that was just made, by no more than a ``class`` statement with ``__slots__ = ()``, and of which
             there has been no instance.
         base: Its base.
+        names: The attributes that instances are likely to have, in order. The interpreter learns them from the first
+            instances, and gives later ones room for no more; they are told where it has learned none yet.
 
     Returns:
         Whether it does; the reference engine, and Pythons whose layout isn't known, share none. `set_class` works all
         the same.
     """
-    del cls, base
+    del cls, base, names
     return False
+
+
+def new_instance(cls: type) -> Any:
+    """Make an instance of a class that shares a layout, without attributes; as ``object.__new__`` does.
+
+    Many such may be made before the first one gets its attributes, so it isn't taken for one that has none.
+
+    Raises:
+        TypeError: `object` can't make it.
+    """
+    return object.__new__(cls)
 
 
 def has_held_dict(obj: object) -> bool:

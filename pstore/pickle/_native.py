@@ -27,7 +27,7 @@ def _explain(error: ImportError) -> str:
 
 
 try:
-    from ._native_layout import clear_attributes, has_held_dict, set_class, share_layout
+    from ._native_layout import clear_attributes, has_held_dict, new_instance, set_class, share_layout
     from ._native_pickler import IdentityTable, Pickler, dump, dumps
     from ._native_unpickler import Unpickler, globals, load, loads, references  # noqa: A004  # the public name
 except ImportError as _error:
@@ -44,6 +44,7 @@ __all__ = [
     "has_held_dict",
     "load",
     "loads",
+    "new_instance",
     "references",
     "set_class",
     "share_layout",

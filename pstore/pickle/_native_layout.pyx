@@ -18,10 +18,12 @@ from cpython.object cimport PyObject, PyTypeObject
 
 from ._native_shared cimport *
 
+from sys import intern
+
 from ._layout import clear_attributes as clear_attributes_plainly
 from ._layout import set_class as set_class_plainly
 
-__all__ = ["clear_attributes", "has_held_dict", "set_class", "share_layout"]
+__all__ = ["clear_attributes", "has_held_dict", "new_instance", "set_class", "share_layout"]
 
 cdef extern from *:
     """
@@ -74,7 +76,38 @@ cdef extern from *:
         keys->references--;
         return 1;
     }
+
+    static inline Py_ssize_t pstore_known_names(PyTypeObject *type) { return pstore_keys_of(type)->count; }
+
+    static inline Py_ssize_t pstore_room_for_names(PyTypeObject *type) { return pstore_keys_of(type)->usable; }
+
+    /* The interpreter takes away, with each instance, from the room that later ones get for names which none has had; so
+       instances that are made before any has attributes would leave none. From here on they keep this much. */
+    enum { PSTORE_ROOM = 8 };
+
+    /* Before one is made: have what is about to be taken there beforehand. Returns what is to be there afterwards. */
+    static Py_ssize_t pstore_hold_room(PyTypeObject *type)
+    {
+        struct pstore_keys *keys;
+        if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || !PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT))
+            return -1;
+        keys = pstore_keys_of(type);
+        if (!keys || keys->kind != PSTORE_SPLIT || keys->count || keys->usable > PSTORE_ROOM || keys->usable < 1)
+            return -1;
+        return keys->usable++;
+    }
+
+    /* Whoever was made between has room for as much, or for one more. */
+    static void pstore_give_room(PyTypeObject *type, Py_ssize_t room)
+    {
+        if (room >= 0 && pstore_keys_of(type)->usable > room)
+            pstore_keys_of(type)->usable = room;
+    }
     #else
+    static inline Py_ssize_t pstore_known_names(PyTypeObject *type) { (void)type; return 1; }
+    static inline Py_ssize_t pstore_room_for_names(PyTypeObject *type) { (void)type; return 0; }
+    static inline Py_ssize_t pstore_hold_room(PyTypeObject *type) { (void)type; return -1; }
+    static inline void pstore_give_room(PyTypeObject *type, Py_ssize_t room) { (void)type, (void)room; }
     static inline int pstore_is_fresh(PyTypeObject *type) { (void)type; return 0; }
     static inline int pstore_are_alike(PyTypeObject *type, PyTypeObject *base) { (void)type, (void)base; return 0; }
     static inline int pstore_shares(PyTypeObject *one, PyTypeObject *other) { (void)one, (void)other; return 0; }
@@ -103,6 +136,10 @@ cdef extern from *:
     }
     """
     bint pstore_is_fresh(PyTypeObject*) noexcept
+    Py_ssize_t pstore_known_names(PyTypeObject*) noexcept
+    Py_ssize_t pstore_room_for_names(PyTypeObject*) noexcept
+    Py_ssize_t pstore_hold_room(PyTypeObject*) noexcept
+    void pstore_give_room(PyTypeObject*, Py_ssize_t) noexcept
     bint pstore_are_alike(PyTypeObject*, PyTypeObject*) noexcept
     bint pstore_shares(PyTypeObject*, PyTypeObject*) noexcept
     bint pstore_share(PyTypeObject*, PyTypeObject*, PyObject*) noexcept
@@ -132,13 +169,15 @@ def set_class(obj, cls):
         set_class_plainly(obj, cls)
 
 
-def share_layout(cls, base):
+def share_layout(cls, base, names=()):
     """Let a class share the layout of its base's instances, so that `set_class` between them changes nothing else.
 
     Args:
         cls: A class that was just made, by no more than a ``class`` statement with ``__slots__ = ()``, and of which
             there has been no instance.
         base: Its base.
+        names: The attributes that instances are likely to have, in order. The interpreter learns them from the first
+            instances, and gives later ones room for no more; they are told where it has learned none yet.
 
     Returns:
         Whether it does; the reference engine, and Pythons whose layout isn't known, share none. `set_class` works all
@@ -165,7 +204,45 @@ def share_layout(cls, base):
     except TypeError:
         return False
     trial = None  # nothing is laid out by the keys that go
-    return pstore_share(type, from_, <PyObject*> held)
+    if not pstore_share(type, from_, <PyObject*> held):
+        return False
+    if not pstore_known_names(type):
+        tell(cls, names)
+    return True
+
+
+cdef int tell(cls, names) except -1:
+    """Have a class know names of attributes, by an instance that has them."""
+    cdef PyObject* found
+    trial = object.__new__(cls)
+    for name in names:
+        if type(name) is str and pstore_has_values(<PyObject*> trial):
+            name = intern(name)
+            found = _PyType_Lookup(<PyTypeObject*> cls, <PyObject*> name)
+            if found == NULL or not pstore_is_data_descriptor(found):
+                if pstore_room_for_names(<PyTypeObject*> cls):
+                    PyObject_GenericSetAttr(<PyObject*> trial, <PyObject*> name, <PyObject*> None)
+    return 0
+
+
+def new_instance(cls):
+    """Make an instance of a class that shares a layout, without attributes; as ``object.__new__`` does.
+
+    Many such may be made before the first one gets its attributes, so it isn't taken for one that has none.
+
+    Raises:
+        TypeError: `object` can't make it.
+    """
+    cdef PyTypeObject* type
+    cdef Py_ssize_t room
+    if not PyType_Check(cls):
+        return object.__new__(cls)
+    type = <PyTypeObject*> cls
+    room = pstore_hold_room(type)
+    try:
+        return object.__new__(cls)
+    finally:
+        pstore_give_room(type, room)
 
 
 def has_held_dict(obj):

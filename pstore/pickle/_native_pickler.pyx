@@ -242,9 +242,21 @@ cdef extern from *:
     /* For "try": the exception that a function of the interpreter has set. */
     static inline int pstore_failed(void) { return -1; }
 
-    /* Whether the instances of a class have nothing that a compiled base but `object` gives them. */
-    static int pstore_is_not_compiled(PyTypeObject *type)
+    /* Whether the instances of a class have nothing that a compiled base but `object` gives them: all there is in one are
+       its attributes. That is what `object.__reduce_ex__` looks at, too (`object_getstate_default` in `typeobject.c`). */
+    static int pstore_is_not_compiled(PyTypeObject *type, Py_ssize_t slots)
     {
+        Py_ssize_t size = PyBaseObject_Type.tp_basicsize + slots * (Py_ssize_t)sizeof(PyObject *);
+        if (type->tp_weaklistoffset > 0)
+            size += sizeof(PyObject *);
+    #ifdef Py_TPFLAGS_MANAGED_DICT
+        if (type->tp_dictoffset && !PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT))
+    #else
+        if (type->tp_dictoffset)
+    #endif
+            size += sizeof(PyObject *);
+        if (type->tp_itemsize || type->tp_basicsize > size)
+            return 0;
         for (; type != &PyBaseObject_Type; type = type->tp_base)
             if (!type || !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE))
                 return 0;
@@ -271,7 +283,7 @@ cdef extern from *:
     void* pstore_zeroed(size_t) noexcept
     void pstore_prefetch(void*) noexcept
     int pstore_failed() except -1
-    bint pstore_is_not_compiled(PyTypeObject*) noexcept
+    bint pstore_is_not_compiled(PyTypeObject*, Py_ssize_t) noexcept
     void pstore_set_list_size(PyObject*, Py_ssize_t) noexcept
 
 cdef extern from "Python.h":
@@ -3138,35 +3150,17 @@ cdef object dump_state(Pickler self, object obj):
     cdef Plan* plan = plan_of(type)
     if self.proto < 2 or plan == NULL or not is_plain_class(type):
         return None
-    if not plan.plain and looks_plain(type) and pstore_is_not_compiled(type):
+    if not plan.plain and looks_plain(type):
         learn(type)
         plan = plan_of(type)
-        if plan != NULL and plan.plain > 0 and not is_learned_rightly(self, <PyObject*> obj, plan):
-            return None
-        plan = plan_of(type)
+        if plan != NULL and plan.plain > 0:
+            if not pstore_is_not_compiled(type, 0 if plan.slots == NULL else PyList_GET_SIZE(plan.slots)):
+                plan.plain = -1
+                Py_XDECREF(plan.slots)
+                plan.slots = NULL
     if plan == NULL or plan.plain <= 0 or (plan.has_dict and has_own_reduction(<PyObject*> obj)):
         return None
     return dump_stream(self, obj, False, plan)
-
-
-cdef bint is_learned_rightly(Pickler self, PyObject* obj, Plan* plan) except -1:
-    """Have an instance reduced after all: only that tells whether a compiled base keeps something in it."""
-    cdef PyTypeObject* type = plan.type
-    cdef bint known = False
-    cdef bint asked = False
-    try:
-        if not plan.has_dict or not has_own_reduction(obj):
-            asked = True
-            known = is_plain(reduce_object(self, obj, MISSING))
-    except TypeError:
-        pass
-    finally:
-        plan = plan_of(type)
-        if plan != NULL and plan.plain > 0 and not known:
-            plan.plain = -1 if asked else 0
-            Py_XDECREF(plan.slots)
-            plan.slots = NULL
-    return known
 
 
 cdef bint has_own_reduction(PyObject* obj) except -1:

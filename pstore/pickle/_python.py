@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._identity import IdentityTable
-from ._layout import clear_attributes, has_held_dict, set_class, share_layout
+from ._layout import clear_attributes, has_held_dict, new_instance, set_class, share_layout
 from ._pickler import Hook, Pickler, Writable
 from ._reading import UNSET
 from ._unpickler import Unpickler
@@ -31,6 +31,7 @@ __all__ = [
     "has_held_dict",
     "load",
     "loads",
+    "new_instance",
     "references",
     "set_class",
     "share_layout",

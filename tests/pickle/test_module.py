@@ -30,7 +30,7 @@ ADDED = {"IdentityTable", "references", "globals", "engine", "engine_reason", "r
 #: What an engine's module holds.
 NAMES = (
     *("IdentityTable", "Pickler", "Unpickler", "dump", "dumps", "globals", "load", "loads", "references"),
-    *("clear_attributes", "has_held_dict", "set_class", "share_layout"),
+    *("clear_attributes", "has_held_dict", "new_instance", "set_class", "share_layout"),
 )
 
 
