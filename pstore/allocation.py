@@ -7,7 +7,7 @@ same class two codes. What a commit that fails has taken is given back by `resto
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore.rows import Head
 
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 LEASE: Final = 256
 
 
+class Taken(NamedTuple):
+    """Which numbers were handed out at one moment.
+
+    Attributes:
+        head: The counters.
+        lease: The serial numbers at hand.
+    """
+
+    head: Head
+    lease: range
+
+
 class Allocator:
     """Hands out the numbers of one session.
 
@@ -29,7 +41,6 @@ class Allocator:
 
     Attributes:
         head: The counters: of the session's snapshot, and while a commit writes, those that it will leave.
-        saved: Those of the snapshot in which the commit began.
     """
 
     def __init__(self, catalog: Catalog, begin_write: Callable[[], object]) -> None:
@@ -37,21 +48,33 @@ class Allocator:
         self._catalog = catalog
         self._begin_write = begin_write
         self._lease = range(0)
-        self.saved = self.head
-        self._saved_lease = self._lease
+        self._saved = self.taken()
+
+    @property
+    def saved(self) -> Head:
+        """The counters of the snapshot in which the commit began."""
+        return self._saved.head
 
     def save(self) -> None:
         """A commit begins: remember what `restore` goes back to."""
-        self.saved, self._saved_lease = self.head, self._lease
+        self._saved = self.taken()
 
     def restore(self) -> None:
         """The commit has failed: what it took was never taken."""
-        self.head, self._lease = self.saved, self._saved_lease
+        self.give_back(self._saved)
 
     def keep(self) -> None:
         """What was taken is in the store: the counters are the snapshot's again, but for the numbers that are gone."""
         self.head = self.saved._replace(next_serial=self.head.next_serial, next_code=self.head.next_code)
-        self.saved, self._saved_lease = self.head, self._lease
+        self._saved = self.taken()
+
+    def taken(self) -> Taken:
+        """Return which numbers are handed out now, for `give_back`."""
+        return Taken(self.head, self._lease)
+
+    def give_back(self, taken: Taken) -> None:
+        """What was handed out since that moment was never taken."""
+        self.head, self._lease = taken
 
     def serial(self) -> int:
         """Return a serial number that nobody else has or gets."""

@@ -96,14 +96,15 @@ class Catalog:
         self.simple: dict[int, type] = {}
         self._resolved: dict[int, type] = {}  # the same, where the class can read what the code has written
         self._migrations: dict[int, tuple[Migration, int]] = {}  # for states that were written with the code
-        self._code_of_class: dict[type, int] = {}
-        #: The first code that has led to a class under another name than its own.
-        self._aliases: dict[type, int] = {}
-        self._permitted: set[type] = set()
+        #: By the id of a class, which is entered with it: a metaclass may say that two classes are equal.
+        self._code_of_class: dict[int, tuple[int, type]] = {}
+        #: By the id of a class in `_classes`: the first code that has led to it under another name than its own.
+        self._aliases: dict[int, int] = {}
+        self._permitted: dict[int, type] = {}  # by their ids
         #: Codes that were given in a commit that isn't done yet.
         self._pending: dict[int, ClassName] = {}
-        #: Negative numbers that stand for the codes that classes would get.
-        self._expected: dict[type, int] = {}
+        #: By the id of a class in `_classes`: a negative number that stands for the code that it would get.
+        self._expected: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -176,7 +177,7 @@ class Catalog:
             raise
         self._classes[code] = found
         if str(name) != str(stored_name(found)):
-            self._aliases.setdefault(found, code)
+            self._aliases.setdefault(id(found), code)
         return found
 
     def _look_up(self, name: ClassName) -> type:
@@ -228,7 +229,7 @@ class Catalog:
             self._enter(code, name)
         self._classes[code] = self._resolved[code] = cls
         self.simple.pop(code, None)
-        self._code_of_class[cls] = code
+        self._code_of_class[id(cls)] = code, cls
         return code
 
     def expected_code(self, cls: type) -> int:
@@ -241,18 +242,18 @@ class Catalog:
         """
         if self.knows(cls):
             return self.code_of(cls, 0)
-        if cls not in self._expected:
+        if id(cls) not in self._expected:
             self._check_permitted(cls)
-            code = self._expected[cls] = -1 - len(self._expected)
+            code = self._expected[id(cls)] = -1 - len(self._expected)
             self._resolved[code] = self._classes[code] = cls
-        return self._expected[cls]
+        return self._expected[id(cls)]
 
     def reference_code(self, cls: type) -> int | None:
         """Return the code by which records refer to a class itself, None where it has none; whether it is allowed isn't asked.
 
         That is its first, whatever the version, so that such a reference never changes.
         """
-        return self._first_codes.get(str(stored_name(cls)), self._aliases.get(cls))
+        return self._first_codes.get(str(stored_name(cls)), self._aliases.get(id(cls)))
 
     def knows(self, cls: type) -> bool:
         """Return whether `code_of` would answer without taking a new code."""
@@ -319,16 +320,19 @@ class Catalog:
     def withdraw(self) -> None:
         """The commit has failed: what was pending is forgotten."""
         if self._pending:
-            for code in self._pending:
-                del self._names[code]
-            self._pending.clear()
-            self._forget_classes()
+            self.forget(min(self._pending))
+
+    def forget(self, start: int) -> None:
+        """Forget the codes from this one on: they were never given."""
+        self._names = {code: name for code, name in self._names.items() if code < start}
+        self._pending.clear()
+        self._forget_classes()
 
     def permits(self, found: object) -> bool:
         """Return whether a function or class may be written by its name."""
         if not isinstance(found, type):
             return self._policy.permits(found)
-        if found not in self._permitted:
+        if id(found) not in self._permitted:
             if not is_declared(found):
                 permitted = self._policy.permits(found)
             else:
@@ -336,7 +340,7 @@ class Catalog:
                 permitted = self._policy.find(name.module, name.qualname) is found  # not refused: it was declared
             if not permitted:
                 return False
-            self._permitted.add(found)
+            self._permitted[id(found)] = found
         return True
 
     def why_not(self, found: object) -> str:
@@ -375,12 +379,14 @@ class Catalog:
         return f"{name.qualname if name else f'?{code}'}#{serial}"
 
     def _known_code(self, cls: type) -> int | None:
-        code = self._code_of_class.get(cls)
-        if code is None and cls in self._aliases and not is_declared(cls):
+        known = self._code_of_class.get(id(cls))
+        if known is not None:
+            return known[0]
+        if id(cls) in self._aliases and not is_declared(cls):
             # Found under another name than its own, such as one that its module has moved it away from.
-            alias = self._aliases[cls]
+            alias = self._aliases[id(cls)]
             return self._codes.get((str(stored_name(cls)), 1), alias if self._names[alias].version == 1 else None)
-        return code
+        return None
 
     def _check_permitted(self, cls: type) -> None:
         if not self.permits(cls):

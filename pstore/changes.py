@@ -110,7 +110,8 @@ class Changes:
         self._comparing = False
         #: Records that `gather` has found unchanged, with nothing in them that can change: they need no draft.
         self._idle: list[int] = []
-        self._code_of_plain: dict[type, int] = {}  # codes of classes whose objects may be such, in one `gather`
+        #: By the ids of classes whose objects may be such: their codes, in one `gather`.
+        self._code_of_plain: dict[int, int] = {}
 
     def adopt(self, obj: object) -> int:
         """Return the key of an object, a new one if it has none; its record then belongs to the next `gather`.
@@ -176,9 +177,9 @@ class Changes:
                 continue
             flags, code, _, body = baseline
             obj = objects[key]
-            known = codes.get(type(obj))
+            known = codes.get(id(type(obj)))
             if known is None:
-                known = codes[type(obj)] = self._code_if_plain(type(obj))
+                known = codes[id(type(obj))] = self._code_if_plain(type(obj))
             if flags or known != code:
                 self._process(key)
                 continue

@@ -129,7 +129,9 @@ class Conflicts:
         assert self._reads is not None  # noqa: S101
         if key in self._states.touched or key in self._states.loose or key in self._reads.records:
             return True
-        return code_of(key) in self._reads.codes and bool(serial_of(key))
+        # A class that wasn't in the store yet may have come into it since.
+        listed = {code for cls in self._reads.classes for code in self._catalog.codes_of(cls)}
+        return code_of(key) in listed and bool(serial_of(key))
 
     def _depends_on(self, name: str, reader: Transaction, writer: Transaction) -> bool:
         """Return whether a name that others have written was read, or whether names were counted and it came or went."""
@@ -203,10 +205,13 @@ class Conflicts:
             key,
             self._catalog.label(key).partition("#")[0],
             self._names.known(key),
-            0 if ours is None else ours.revision,
+            self._revision_read(key) if ours is None else ours.revision,
             0 if theirs is None else theirs.revision,
             read,
         )
+
+    def _revision_read(self, key: int) -> int:
+        return 0 if self._reads is None else self._reads.records.get(key, 0)
 
     def _refusal(self, conflicts: list[Conflict], reason: str = "") -> ConflictError:
         shown = [self._shown(conflict) for conflict in conflicts[:10]]

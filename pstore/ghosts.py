@@ -10,17 +10,20 @@ the next touch is noticed. The states of an object::
     resident    generated class, state kept        --touch-->     awake (nothing is loaded)
     awake, resident                                --rollback, evict--> ghost
 
-Making the generated class runs no code of C's: no metaclass call, no `__init_subclass__`. This module knows classes and
-one callable that wakes an object; it never knows where a state comes from.
+Making the generated class runs no code of C's: no metaclass call, no `__init_subclass__`, no `__getattr__` of a metaclass.
+This module knows classes and one callable that wakes an object; it never knows where a state comes from.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import opcode
+import operator
 import types
 from typing import TYPE_CHECKING, Any, Final
 
+from pstore.classes import MISSING, bases, bound, find, namespace, own
 from pstore.pickle import clear_attributes, set_class, share_layout
 
 if TYPE_CHECKING:
@@ -36,6 +39,24 @@ _NOT_FORWARDED: Final = frozenset(
 )
 #: `copy` and `pickle` call these on the class of the object; object's own would see no state.
 _ALWAYS_FORWARDED: Final = ("__reduce_ex__", "__reduce__", "__getstate__", "__sizeof__", "__dir__")
+_ORDERINGS: Final = {name: getattr(operator, name) for name in ("__lt__", "__le__", "__gt__", "__ge__")}
+_EQUALITIES: Final = {name: getattr(operator, name) for name in ("__eq__", "__ne__")}
+#: The name of a binary operator's special method, between the underscores -> the operation.
+_OPERATORS: Final[dict[str, Callable[..., object]]] = {
+    **{
+        name: getattr(operator, f"__{name}__") for name in ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod")
+    },
+    **{name: getattr(operator, f"__{name}__") for name in ("lshift", "rshift", "and", "xor", "or")},
+    "pow": pow,
+    "divmod": divmod,
+}
+#: What can't be called where it stands in a class, but is a method of its objects.
+_BECOME_METHODS: Final = (functools.partialmethod, functools.singledispatchmethod)
+_HAVE_CODE: Final = (types.FunctionType, property)
+#: In a generated class: the callable that wakes its objects.
+_WAKE: Final = "_pstore_wake"
+
+_object_hash: Final = object.__dict__["__hash__"]
 
 
 class Barrier:
@@ -56,31 +77,33 @@ class Ghosts:
 
     def __init__(self, wake: Callable[[Any], None]) -> None:
         self._wake = wake
-        self._generated: dict[type, type | None] = {}
-        self._real: dict[type, type] = {}
+        # By the id of a class, as a metaclass may say that two classes are equal. What is entered holds the class.
+        self._generated: dict[int, tuple[type, type | None]] = {}
+        self._real: dict[int, type] = {}
 
     def of(self, cls: type) -> type | None:
         """Return the generated class for a class, or None where its objects can't be ghosts."""
         try:
-            return self._generated[cls]
+            return self._generated[id(cls)][1]
         except KeyError:
-            generated = self._generated[cls] = _try_generate(cls, self._wake)
+            generated = _try_generate(cls, self._wake)
+            self._generated[id(cls)] = cls, generated
             if generated is not None:
-                self._real[generated] = cls
+                self._real[id(generated)] = cls
             return generated
 
     def asleep(self, obj: object) -> bool:
         """Return whether an object is a ghost or resident one of this session."""
-        return type(obj) in self._real
+        return id(type(obj)) in self._real
 
     def real_class(self, obj: object) -> type:
         """Return the class that the object has when it is awake."""
         cls = type(obj)
-        return self._real.get(cls, cls)
+        return self._real.get(id(cls), cls)
 
     def wake_resident(self, obj: object) -> None:
         """Let an object out from behind the barrier; its state is there."""
-        set_class(obj, self._real[type(obj)])
+        set_class(obj, self._real[id(type(obj))])
 
     def put_asleep(self, obj: object) -> None:
         """Put an awake object behind the barrier, its state kept.
@@ -113,11 +136,16 @@ def own_dict(obj: object) -> dict[str, object]:
 def drop_state(obj: object, cls: type) -> None:
     """Remove every attribute of an object of class `cls`, those in slots too, running no code of its class's."""
     clear_attributes(obj)  # another object's `__dict__`, or one that the application has, stays as it is
-    for base in cls.__mro__:
-        for member in vars(base).values():
+    for _, slot in _slots(cls):
+        with contextlib.suppress(AttributeError):  # not set
+            slot.__delete__(obj)
+
+
+def _slots(cls: type) -> Iterator[tuple[str, types.MemberDescriptorType]]:
+    for base in bases(cls):
+        for name, member in namespace(base).items():
             if type(member) is types.MemberDescriptorType:
-                with contextlib.suppress(AttributeError):  # not set
-                    member.__delete__(obj)
+                yield name, member
 
 
 def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:
@@ -135,107 +163,252 @@ def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:
 
 
 def _likely_attributes(cls: type) -> Iterator[str]:
-    """Yield names that instances of a class are likely to have as attributes, running no code of its."""
-    for base in reversed(cls.__mro__):
-        namespace = vars(base)
+    """Yield names that instances of a class are likely to have as attributes, in the order in which they get them."""
+    for base in reversed(bases(cls)):
+        members = namespace(base)
         for declared in ("__annotations__", "__static_attributes__"):  # the latter from Python 3.13 on
-            found = namespace.get(declared)
+            found = members.get(declared)
             if isinstance(found, (dict, tuple)):
                 yield from found
-        init = namespace.get("__init__")
+        init = members.get("__init__")
         if isinstance(init, types.FunctionType):
-            code = init.__code__.co_code
-            for at in range(0, len(code), 2):
-                if code[at] == _STORE_ATTR and code[at + 1] < len(init.__code__.co_names):
-                    yield init.__code__.co_names[code[at + 1]]
+            code, names = init.__code__.co_code, init.__code__.co_names
+            yield from (names[code[at + 1]] for at in range(0, len(code), 2) if _sets_one_of(names, code, at))
+
+
+def _sets_one_of(names: tuple[str, ...], code: bytes, at: int) -> bool:
+    return code[at] == _STORE_ATTR and code[at + 1] < len(names)
 
 
 _STORE_ATTR: Final = opcode.opmap["STORE_ATTR"]
 
 
 def _generate(cls: type, wake: Callable[[Any], None]) -> type:
-    namespace: dict[str, object] = {
+    members: dict[str, object] = {
+        **{name: _Shadow(cls, name) for name in _known_attributes(cls)},
+        **{name: own(cls, name) for name in ("__module__", "__qualname__")},
         "__slots__": (),
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        "__doc__": cls.__doc__,
+        "__doc__": namespace(cls).get("__doc__"),
+        _WAKE: staticmethod(wake),
         **_attribute_access(cls, wake),
+        **_special_methods(cls),
     }
-    for name in {*_special_methods(cls), *_ALWAYS_FORWARDED}:
-        if getattr(cls, name, None) is not None:
-            namespace[name] = _forward(name, wake)
-    hashing: object = cls.__hash__  # a class that defines __eq__ must say it, or loses it
-    namespace["__hash__"] = hashing if hashing is None or hashing is object.__hash__ else _forward("__hash__", wake)
-    if hasattr(cls, "__del__"):
-        namespace["__del__"] = _no_finalizer
-    meta = type(cls)
+    hashing = find(cls, "__hash__")  # a class that defines __eq__ must say it, or loses it
+    members["__hash__"] = hashing if hashing is None or hashing is _object_hash else _forward("__hash__")
+    if find(cls, "__del__") is not MISSING:
+        members["__del__"] = _no_finalizer
     # Called by its base, `type`, so that a metaclass of the user's doesn't run.
-    generated: type = type.__new__(_meta_with_barrier(meta), cls.__name__, (cls,), namespace)
+    generated: type = type.__new__(_meta_with_barrier(type(cls)), own(cls, "__name__"), (cls,), members)
     return generated
 
 
-_metaclasses: dict[type, type] = {}
+_metaclasses: dict[int, type] = {}  # by the id of a metaclass, which is a base of what is entered
 
 
 def _meta_with_barrier(meta: type) -> type:
-    """Return a subclass of a metaclass whose classes have `Barrier` right behind themselves in their `__mro__`."""
-    if meta not in _metaclasses:
+    """Return a subclass of a metaclass whose classes have `Barrier` right behind themselves in their `__mro__`.
+
+    Such a class gives itself out for the one that it stands for, where something asks `type(obj)`.
+    """
+    if id(meta) not in _metaclasses:
 
         def mro(cls: type) -> list[type]:
             first, *rest = type.mro(cls)
             return [first, Barrier, *rest]
 
-        namespace = {"__slots__": (), "mro": mro, "__module__": meta.__module__, "__qualname__": meta.__qualname__}
-        _metaclasses[meta] = type.__new__(type(meta), meta.__name__, (meta,), namespace)
-    return _metaclasses[meta]
+        members = {
+            **{name: own(meta, name) for name in ("__module__", "__qualname__")},
+            "__slots__": (),
+            "mro": mro,
+            "__call__": lambda cls, *args, **kwargs: _standing_for(cls)(*args, **kwargs),
+            "__instancecheck__": lambda cls, obj: isinstance(obj, _standing_for(cls)),
+            "__subclasscheck__": lambda cls, other: issubclass(other, _standing_for(cls)),
+            "__eq__": lambda cls, other: _standing_for(cls) == _standing_for(other),
+            "__hash__": lambda cls: hash(_standing_for(cls)),
+        }
+        kind = type(meta)
+        if find(meta, "__init_subclass__") is not object.__dict__["__init_subclass__"]:
+            kind = _meta_with_barrier(kind)
+        _metaclasses[id(meta)] = type.__new__(kind, own(meta, "__name__"), (meta,), members)
+    return _metaclasses[id(meta)]
+
+
+def _standing_for(cls: Any) -> Any:
+    """Return the class that a generated one stands for; anything else as it is."""
+    return own(cls, "__bases__")[0] if isinstance(cls, type) and issubclass(cls, Barrier) else cls
+
+
+def _touch(obj: object) -> None:
+    """Wake an object if it is asleep, whichever session it is of."""
+    if issubclass(type(obj), Barrier):
+        wake = find(type(obj), _WAKE)
+        if wake is not MISSING:  # no stand-in
+            wake.__func__(obj)
+
+
+class _Shadow:
+    """Stands for an attribute in a generated class, so that `object.__setattr__` and `object.__getattribute__` meet it.
+
+    Args:
+        cls: The class that the generated one stands for.
+        name: The attribute.
+    """
+
+    __slots__ = ("_cls", "_name")
+
+    def __init__(self, cls: type, name: str) -> None:
+        self._cls = cls
+        self._name = name
+
+    def __get__(self, obj: object, owner: object = None) -> object:
+        if obj is None:
+            return getattr(self._cls, self._name)
+        _touch(obj)
+        return object.__getattribute__(obj, self._name)
+
+    def __set__(self, obj: object, value: object) -> None:
+        _touch(obj)
+        object.__setattr__(obj, self._name, value)
+
+    def __delete__(self, obj: object) -> None:
+        _touch(obj)
+        object.__delattr__(obj, self._name)
+
+
+def _known_attributes(cls: type) -> set[str]:
+    """Return the names of a class's attributes, as far as it tells them: slots, annotations, the code of its methods.
+
+    What else it names in its code is among them and does no harm.
+    """
+    names = {name for name, _ in _slots(cls)}
+    for base in bases(cls):
+        annotations = namespace(base).get("__annotations__")
+        if isinstance(annotations, dict):
+            names.update(annotations)
+        for member in namespace(base).values():
+            code = getattr(getattr(member, "fget", member), "__code__", None) if type(member) in _HAVE_CODE else None
+            if code is not None:
+                names.update(code.co_names, code.co_consts)
+    return {name for name in names if type(name) is str and name.isidentifier() and not name.startswith("__")}
 
 
 def _attribute_access(cls: type, wake: Callable[[Any], None]) -> dict[str, object]:
+    # A class may tell its objects for those of another one; only it knows how.
+    honest = find(cls, "__class__") is object.__dict__["__class__"]
+
     def get(self: object, name: str) -> object:
-        if name == "__class__":
+        if name == "__class__" and honest:
             return cls
-        wake(self)
+        if issubclass(type(self), Barrier):
+            wake(self)
         return getattr(self, name)
 
     def wake_only(self: object, name: str) -> object:
-        if name == "__class__":
+        if name == "__class__" and honest:
             return cls
-        wake(self)
+        _touch(self)
         raise AttributeError(name)
 
     def get_awake(self: object, name: str) -> object:
+        _touch(self)  # raises again what kept it from waking, if that was an AttributeError
         return getattr(self, name)
 
     def set_(self: object, name: str, value: object) -> None:
-        wake(self)
+        _touch(self)
         setattr(self, name, value)
 
     def delete(self: object, name: str) -> None:
-        wake(self)
+        _touch(self)
         delattr(self, name)
 
     changing = {"__setattr__": set_, "__delattr__": delete}
-    if hasattr(cls, "__getattr__"):
+    if find(cls, "__getattr__") is not MISSING:
         # Where both are defined, the interpreter calls __getattr__ after __getattribute__ has raised AttributeError.
         # C's own __getattr__ must run once only, so the access is repeated there.
         return {"__getattribute__": wake_only, "__getattr__": get_awake, **changing}
     return {"__getattribute__": get, **changing}
 
 
-def _special_methods(cls: type) -> set[str]:
-    names = {
-        name for base in cls.__mro__ if base is not object for name, value in vars(base).items() if callable(value)
+def _special_methods(cls: type) -> dict[str, object]:
+    """Return a forwarder for each special method of a class."""
+    names: set[str] = set(_ALWAYS_FORWARDED)
+    for base in bases(cls):
+        if base is not object:
+            names.update(name for name in namespace(base) if name.startswith("__") and name.endswith("__"))
+    found = {name: find(cls, name) for name in names - _NOT_FORWARDED}
+    methods: dict[str, object] = {
+        name: _forward(name) for name, value in found.items() if callable(value) or isinstance(value, _BECOME_METHODS)
     }
-    return {name for name in names if name.startswith("__") and name.endswith("__")} - _NOT_FORWARDED
+    for comparisons in (_ORDERINGS, _EQUALITIES):
+        if not methods.keys().isdisjoint(comparisons):
+            methods.update({name: _compare(name, repeat) for name, repeat in comparisons.items()})
+    for name, repeat in _OPERATORS.items():
+        if not methods.keys().isdisjoint((f"__{name}__", f"__r{name}__")):
+            methods.update(_operate(name, repeat))
+        if f"__i{name}__" in methods:
+            methods[f"__i{name}__"] = _forward(f"__i{name}__", operand=True)
+    return methods
 
 
-def _forward(name: str, wake: Callable[[Any], None]) -> Callable[..., object]:
+def _forward(name: str, *, operand: bool = False) -> Callable[..., object]:
+    """Return a special method that wakes its object and calls that of its class.
+
+    Args:
+        name: The method's name.
+        operand: Whether its argument is an operand, of which the class may ask the type.
+    """
+
     def method(self: object, *args: object, **kwargs: object) -> object:
-        wake(self)
-        return getattr(type(self), name)(self, *args, **kwargs)
+        # What fetches several methods at once, as a `with` does, calls them on an object that is awake by then.
+        _touch(self)
+        if operand:
+            _touch(args[0])
+        return bound(self, name)(*args, **kwargs)
 
     method.__name__ = name
     return method
+
+
+def _compare(name: str, repeat: Callable[[object, object], object]) -> Callable[[object, object], object]:
+    def method(self: object, other: object) -> object:
+        _touch(self)
+        _touch(other)
+        if _is_subclass_of(other, self):
+            return repeat(self, other)  # its method goes first
+        return bound(self, name)(other)
+
+    method.__name__ = name
+    return method
+
+
+def _operate(name: str, repeat: Callable[..., object]) -> dict[str, Callable[..., object]]:
+    """Return a binary operator's method and the reflected one.
+
+    Which of them the interpreter calls first depends on which operand's class is a subclass of the other's, and a
+    generated class is a subclass of its own. So where that mattered the operation is done again.
+    """
+    direct, reflected = f"__{name}__", f"__r{name}__"
+
+    def method(self: object, other: object, *modulo: object) -> object:
+        _touch(self)
+        _touch(other)
+        if _is_subclass_of(other, self):
+            return repeat(self, other, *modulo)
+        return NotImplemented if find(type(self), direct) is MISSING else bound(self, direct)(other, *modulo)
+
+    def swapped(self: object, other: object, *modulo: object) -> object:
+        _touch(self)
+        _touch(other)
+        if type(other) is type(self):
+            return NotImplemented if find(type(self), direct) is MISSING else bound(other, direct)(self, *modulo)
+        return NotImplemented if find(type(self), reflected) is MISSING else repeat(other, self, *modulo)
+
+    return {direct: method, reflected: swapped}
+
+
+def _is_subclass_of(one: object, other: object) -> bool:
+    """Return whether the class of one object is a subclass of that of another, and not the same."""
+    return type(one) is not type(other) and any(base is type(other) for base in bases(type(one)))
 
 
 def _no_finalizer(self: object) -> None:

@@ -11,7 +11,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from pstore.errors import StoreBusy, StoreClosed, WrongThread
+from pstore.errors import ReadOnlyError, StoreBusy, StoreClosed, WrongThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,7 @@ class Guard:
         what: What the store is called in errors.
         thread: The thread that the session belongs to; None for the one that uses it first.
         loading: Returns whether a load is under way.
+        readonly: Whether the store was opened for reading only.
 
     Attributes:
         closed: Whether the session was closed.
@@ -32,13 +33,14 @@ class Guard:
         work: What is being done, when objects' own code may run in the middle of it; "" when nothing is.
     """
 
-    def __init__(self, what: object, thread: int | None, loading: Callable[[], bool]) -> None:
+    def __init__(self, what: object, thread: int | None, loading: Callable[[], bool], *, readonly: bool) -> None:
         self.closed = False
         self.forked = False
         self.thread = thread
         self.work = ""
         self._what = what
         self._loading = loading
+        self._readonly = readonly
         _open.add(self)
 
     def check_open(self) -> None:
@@ -60,6 +62,17 @@ class Guard:
                 "a store belongs to one thread, and this is another one; use `session()` to get one for this thread"
             )
             raise WrongThread(message)
+
+    def check_writable(self, what: str) -> None:
+        """Raise ReadOnlyError, too, where the store can't be changed.
+
+        Args:
+            what: What was to be done, as an infinitive.
+        """
+        self.check()
+        if self._readonly:
+            message = f"the store was opened for reading only: it isn't possible {what}; open it with flag 'w'"
+            raise ReadOnlyError(message)
 
     def check_idle(self, what: str, *, loading: bool = True) -> None:
         """Raise StoreBusy where objects' own code asks for something that would disturb what it was called by.

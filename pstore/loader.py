@@ -16,10 +16,11 @@ import contextlib
 import copy
 from functools import partial
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pstore import rows
 from pstore.catalog import UNAVAILABLE
+from pstore.early import early_attributes
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
 from pstore.ghosts import drop_state, own_dict
 from pstore.keys import code_of, is_key, make_key, serial_of
@@ -50,8 +51,26 @@ if TYPE_CHECKING:
     from pstore.states import States
 
 
+T = TypeVar("T")
+
+
 class _Needed(Exception):
     """A record refers to a loose object that isn't there yet."""
+
+
+class _Deep(BaseException):
+    """While a record is read, code of the objects' own has woken so many others, one within the other, that this one waits.
+
+    No Exception, because that code mustn't catch it.
+    """
+
+    def __init__(self, key: int) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+#: How many loads may run one within the other before the outermost takes over.
+_NESTED = 20
 
 
 class _Task:
@@ -125,6 +144,10 @@ class Loader:
         self._begun: dict[int, Baseline] = {}  # the records that this operation has read
         self._made_otherwise: list[int] = []  # in this operation
         self._stand_ins = StandIns()
+        #: Instances that their class has made and that are being filled; those that had attributes early.
+        self._filling: dict[int, _Task] = {}
+        self._early: set[int] = set()
+        self._once = 0  # how many loads are under way that can't be begun again
 
     def follow(self, key: int) -> object:
         """Return the object of a key.
@@ -168,56 +191,64 @@ class Loader:
 
     def wake(self, key: int, obj: object) -> None:
         """Load the state of a ghost. Raises as `follow` does."""
-        row = self._read_row(key)
-        found = None if row is None else rows.unseal_record(key, row)
-        if found is None or not self._wake_at_once(key, obj, found):
+        if self._depth >= _NESTED and not self._once:
+            raise _Deep(key)
+        if not self._depth:
+            row = self._read_row(key)
+            found = None if row is None else rows.unseal_record(key, row)
+            if found is not None and self._wake_at_once(key, obj, found):
+                return
             self._at_hand[key] = row
-            with self._operation():
-                self._bring(_Task(key, obj))
+        with self._operation():
+            self._bring(_Task(key, obj))
 
     def _wake_at_once(self, key: int, obj: object, found: tuple[int, int, int, bytes]) -> bool:
-        """Do what most ghosts need, without tasks; return False, having undone it, where there is more to do or to tell."""
+        """Do what most ghosts need, without tasks; return False, having undone it, where there is more to do or to tell.
+
+        Not within another load: each would be tried twice, and those within it four times.
+        """
         flags, code, _, body = found
         cls = self._catalog.simple.get(code)
         if cls is None:
             cls = self._find_simple(code)
         if flags or cls is None:
             return False
-        made, start = self._made, len(self._made)
         baseline = _make_baseline(found)
         unpickler = self._idle.pop() if self._idle else self._new_unpickler()
-        self._depth += 1
+        self._depth = 1
         try:
             self._begun[key] = baseline
-            made.append(key)
+            self._made.append(key)
             set_class(obj, cls)
             unpickler.feed(body)
             unpickler.load_state(obj)
-            if self._depth == 1 and self._constructing:
+            if self._constructing:
                 raise self._leads_back(next(iter(self._constructing)))
             self._states.put(key, baseline, as_read=True)
-        except (UnpicklingError, EOFError, _Needed, *UNAVAILABLE):
-            self._undo(start)
+        except (Exception, _Deep):  # noqa: BLE001  # the objects' own, too: it may go well when others are filled first
+            self._undo(0)
             return False
-        except BaseException as error:
-            self._undo(start)
-            if isinstance(error, Exception) and not isinstance(error, Error):
-                self._note(key, error)
+        except BaseException:
+            self._undo(0)
             raise
         finally:
             unpickler.feed(b"")
             self._idle.append(unpickler)
-            self._depth -= 1
-            otherwise = self._made_otherwise
-            if not self._depth:
-                made.clear()
-                self._begun.clear()
-                self._constructing.clear()
-                if otherwise:
-                    self._made_otherwise = []
-        if otherwise and not self._depth:
+            self._depth = 0
+            otherwise, self._made_otherwise = self._made_otherwise, []
+            self._forget_operation()
+        if otherwise:
             self._tell_made_otherwise(otherwise)
         return True
+
+    def _forget_operation(self) -> None:
+        self._made.clear()
+        self._begun.clear()
+        if self._constructing or self._filling or self._early or self._at_hand:
+            self._constructing.clear()
+            self._filling.clear()
+            self._early.clear()
+            self._at_hand.clear()
 
     def _find_simple(self, code: int) -> type | None:
         """Return the class of a code, if a state that was written with it is simply put into an object; else None."""
@@ -396,10 +427,7 @@ class Loader:
             self._depth -= 1
             otherwise: list[int] = []
             if not self._depth:
-                self._made.clear()
-                self._at_hand.clear()
-                self._begun.clear()
-                self._constructing.clear()
+                self._forget_operation()
                 otherwise, self._made_otherwise = self._made_otherwise, []
         if otherwise:
             self._tell_made_otherwise(otherwise)
@@ -407,6 +435,8 @@ class Loader:
     def _undo(self, start: int) -> None:
         for key in self._made[start:]:
             self._constructing.pop(key, None)
+            self._filling.pop(key, None)
+            self._early.discard(key)
             obj = self._identity.objects.get(key)
             if obj is not None and is_plain(self._ghosts.real_class(obj)) and key not in self._states.loose:
                 self.make_ghost(key, obj)
@@ -514,14 +544,27 @@ class Loader:
     def _bring_all(self, wanted: _Task) -> None:
         tasks = [wanted]
         while tasks:
-            task = tasks[-1]
-            if task.baseline is None and not self._start(task, wanted=task is wanted):
-                tasks.pop()
-                continue
+            deep = self._advance(tasks)
+            if deep is not None:
+                tasks.append(_Task(deep, self._identity.objects[deep]))
+        if wanted.key not in self._identity.objects:
+            raise self._leads_back(wanted.key)
+
+    def _advance(self, tasks: list[_Task]) -> int | None:
+        """Do the next step of the last task, and take it from the list when there is nothing left to do.
+
+        Returns:
+            The key of an object that has to be woken before the step can be done; it is then tried again.
+        """
+        task = tasks[-1]
+        if task.baseline is None and not self._start(task, wanted=len(tasks) == 1 or task.obj is not None):
+            tasks.pop()
+            return None
+        try:
             if task.obj is None:
                 missing = self._missing(task.arguments)
             else:
-                missing = self._missing(task.state) if task.unpickler else self._fill_plain(task)
+                missing = self._missing(task.state) if task.unpickler else self._hashing(self._fill_plain, task)
             waiting = next((self._constructing[key] for key in missing if key in self._constructing), None)
             if waiting is not None:  # what is being constructed may need this one, as far as it is, and comes first
                 waiting.append(task)
@@ -529,14 +572,17 @@ class Loader:
             elif missing:
                 tasks += map(_Task, missing)
             elif task.obj is None:
-                self._construct(task)
+                self._hashing(self._construct, task)
                 tasks += self._constructing.pop(task.key)
             else:
                 if task.unpickler:
                     self._fill_constructed(task, task.unpickler)
                 tasks.pop()
-        if wanted.key not in self._identity.objects:
-            raise self._leads_back(wanted.key)
+        except _Deep as deep:
+            if self._depth > 1:
+                raise
+            return deep.key
+        return None
 
     def _leads_back(self, key: int) -> Error:
         return self._corrupt(key, "its constructor's arguments lead back to itself")
@@ -566,6 +612,8 @@ class Loader:
         if task.obj is not None:
             # Awake already, so that code which comes back to it while its state is read doesn't begin anew.
             set_class(task.obj, cls)
+            if not baseline.flags & CONSTRUCTED:
+                self._filling[key] = task
         elif is_made_by_class(cls):
             self._enter_loose(task, make_empty(cls))
         elif baseline.flags & CONSTRUCTED:
@@ -599,6 +647,42 @@ class Loader:
             raise TypeError(message)
         return (state, *parts[1:]) if baseline.flags & CONSTRUCTED else state
 
+    def _hashing(self, step: Callable[[_Task], T], task: _Task) -> T:
+        """Do a step of a load. Where it fails, for want of a state that isn't loaded yet, do it again with what is known.
+
+        An object that stands in a set of its own is asked for its hash before it has its attributes.
+        """
+        try:
+            return step(task)
+        except (Error, UnpicklingError):
+            raise
+        except Exception:
+            if not [key for key in list(self._filling) if self._fill_early(key)]:
+                raise
+            return step(task)
+
+    def _fill_early(self, key: int) -> bool:
+        """Give an object that is being filled the attributes that need no other record; return whether there are any."""
+        if key in self._early:
+            return False
+        self._early.add(key)
+        task = self._filling[key]
+        try:
+            attributes = early_attributes(type(task.obj), *task.streams, self._catalog.find, self._if_at_hand)
+            for name, value in attributes.items():
+                object.__setattr__(task.obj, name, value)
+        except Exception:  # noqa: BLE001  # it can't be had early
+            return False
+        return bool(attributes)
+
+    def _if_at_hand(self, key: object) -> object:
+        """Return the object of a key where no record has to be read for that, else None."""
+        found = self._identity.objects.get(key) if isinstance(key, int) else None
+        try:
+            return self._refer_inside(key) if found is None else found
+        except (_Needed, UnpicklingError):
+            return None
+
     def _enter_loose(self, task: _Task, obj: object) -> None:
         task.obj = obj
         self._identity.add(task.key, obj)
@@ -628,8 +712,12 @@ class Loader:
 
     def _fill_constructed(self, task: _Task, unpickler: Unpickler) -> None:
         assert task.baseline is not None  # noqa: S101
-        with self._telling(task.key):
-            self._fill(task, self._migrated(task.baseline, unpickler.load()), constructed=True)
+        self._once += 1
+        try:
+            with self._telling(task.key):
+                self._fill(task, self._migrated(task.baseline, unpickler.load()), constructed=True)
+        finally:
+            self._once -= 1
         self._enter_state(task, task.baseline)
 
     def _fill_plain(self, task: _Task) -> list[int]:
@@ -666,6 +754,8 @@ class Loader:
             self._made_otherwise.append(task.key)
 
     def _fill(self, task: _Task, state: object, *, constructed: bool) -> None:
+        if self._filling.pop(task.key, None) and task.key in self._early:
+            drop_state(task.obj, type(task.obj))
         try:
             fill(task.obj, state, constructed=constructed)
         except UnpicklingError as error:
@@ -701,12 +791,9 @@ class Loader:
         except (Error, _Needed):
             raise
         except Exception as error:
-            self._note(key, error)
+            if hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(f"This came up while pstore loaded the record of {self._label(key)}.")
             raise
-
-    def _note(self, key: int, error: Exception) -> None:
-        if hasattr(error, "add_note"):  # from Python 3.11 on
-            error.add_note(f"This came up while pstore loaded the record of {self._label(key)}.")
 
     def _corrupt(self, key: int, error: Exception | str) -> Error:
         cause = error if isinstance(error, ValueError) else ValueError(str(error))

@@ -14,7 +14,7 @@ import datetime
 import decimal
 import enum
 import fractions
-import functools
+import gc
 import ipaddress
 import pathlib
 import re
@@ -24,8 +24,9 @@ import uuid
 import zoneinfo
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pstore.classes import MISSING, find, remembered
 from pstore.pickle import PickleBuffer, Pickler, Unpickler, apply_state, reduce_value
-from pstore.pickle.reduction import refuse_named
+from pstore.pickle.reduction import GENERIC_ALIAS, UNION, parametrized, refuse_named, union
 from pstore.rows import BUFFERS, CONSTRUCTED
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ _IMMUTABLE: Final = (
     *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, enum.Enum),
     *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal, fractions.Fraction),
     *(pathlib.PurePath, re.Pattern, uuid.UUID, zoneinfo.ZoneInfo),
+    *(pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath),
     *(ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network),
+    *(ipaddress.IPv4Interface, ipaddress.IPv6Interface, types.GenericAlias, types.UnionType, GENERIC_ALIAS, UNION),
 )
 #: Those of them of which a subclass, too, holds nothing that changes, though its objects have a `__dict__`.
 _IMMUTABLE_WITH_DICT: Final = (type, types.FunctionType, types.ModuleType, enum.Enum)
@@ -58,12 +61,12 @@ def _holds_nothing_that_changes(cls: type) -> bool:
     return issubclass(cls, _IMMUTABLE) and not cls.__dictoffset__ and not copyreg._slotnames(cls)  # type: ignore[attr-defined]
 
 
-_verdict: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_holds_nothing_that_changes)
+_is_immutable: Final = remembered(_holds_nothing_that_changes)
 
 
 def is_immutable_type(cls: type) -> bool:
     """Return whether an object of this very class never changes (what a tuple holds may)."""
-    return _verdict(cls)
+    return _is_immutable(cls)
 
 
 def is_atom(obj: object) -> bool:
@@ -74,9 +77,9 @@ def is_atom(obj: object) -> bool:
         obj = waiting.pop()
         if not is_immutable_type(type(obj)):
             return False
-        if isinstance(obj, (tuple, frozenset)) and id(obj) not in seen:
+        if issubclass(type(obj), (tuple, frozenset)) and id(obj) not in seen:
             seen.add(id(obj))
-            waiting.extend(obj)
+            waiting.extend(obj)  # type: ignore[arg-type]
     return True
 
 
@@ -86,17 +89,24 @@ def is_made_by_class(cls: type) -> bool:
 
 
 _object: Final[Any] = object  # a class's methods are compared with it, whatever their types
+_OBJECTS_OWN: Final = {name: object.__dict__[name] for name in ("__new__", "__reduce_ex__", "__reduce__")}
 
 
 def is_plain(cls: type) -> bool:
     """Return whether the class makes and pickles its instances as `object` does."""
-    return (
-        cls.__new__ is _object.__new__
-        and cls.__reduce_ex__ is _object.__reduce_ex__
-        and cls.__reduce__ is _object.__reduce__
+    if type(cls) is type:
+        return (
+            cls.__new__ is _object.__new__
+            and cls.__reduce_ex__ is _object.__reduce_ex__
+            and cls.__reduce__ is _object.__reduce__
+            and cls not in copyreg.dispatch_table
+            and not hasattr(cls, "__getnewargs__")
+            and not hasattr(cls, "__getnewargs_ex__")
+        )
+    return (  # the same, asking no metaclass
+        all(find(cls, name) is default for name, default in _OBJECTS_OWN.items())
         and cls not in copyreg.dispatch_table
-        and not hasattr(cls, "__getnewargs__")
-        and not hasattr(cls, "__getnewargs_ex__")
+        and find(cls, "__getnewargs__") is find(cls, "__getnewargs_ex__") is MISSING
     )
 
 
@@ -106,18 +116,20 @@ _GIVE_THEIR_OWN: Final = frozenset(
 )
 
 
+_OBJECTS_GETSTATE: Final = find(object, "__getstate__")  # from Python 3.11 on
+
+
 def _is_transparent(cls: type) -> bool:
     """Return whether an object of the class gives its own parts when it is pickled, never copies of them."""
-    default = getattr(object, "__getstate__", None)  # from Python 3.11 on
-    return cls in _GIVE_THEIR_OWN or (is_plain(cls) and getattr(cls, "__getstate__", None) is default)
+    return cls in _GIVE_THEIR_OWN or (is_plain(cls) and find(cls, "__getstate__") is _OBJECTS_GETSTATE)
 
 
 def _has_no_code_to_load(cls: type) -> bool:
     own = not is_plain(cls) and cls not in _GIVE_THEIR_OWN and cls is not tuple and cls is not frozenset
-    return not own and not hasattr(cls, "__setstate__")
+    return not own and find(cls, "__setstate__") is MISSING
 
 
-_as_written: Final[Callable[[type], bool]] = functools.lru_cache(maxsize=4096)(_has_no_code_to_load)
+_as_written: Final = remembered(_has_no_code_to_load)
 
 
 def loads_as_written(cls: type) -> bool:
@@ -142,6 +154,23 @@ class Encoded(NamedTuple):
     inline: list[object]
     holders: list[object]
     transparent: bool
+
+
+def _empty_dicts(objects: list[object]) -> list[object]:
+    """Return those dicts of attributes that are there and empty: no pickler meets them, and they may be held and filled.
+
+    Args:
+        objects: All objects in a record that can change.
+    """
+    found: dict[int, object] = {}
+    for obj in objects:
+        if type(obj).__dictoffset__:
+            # Asking for `__dict__` would make one where there is none yet.
+            found.update({id(part): part for part in gc.get_referents(obj) if type(part) is dict and not part})
+    if found:
+        for obj in objects:  # empty dicts that are the values of attributes
+            found.pop(id(obj), None)
+    return [*found.values()]
 
 
 class Encoder:
@@ -246,12 +275,26 @@ class Encoder:
             else:
                 flags = CONSTRUCTED
                 streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
-        return self._encoded(cls, flags, streams, self._pickler.memoized(_ATOMIC))
+        root = () if stream is not None else (obj,)
+        return self._encoded(cls, flags, streams, self._pickler.memoized(_ATOMIC), root)
 
-    def _encoded(self, cls: type, flags: int, streams: list[bytes], parts: list[object]) -> Encoded:
-        """Put together what was pickled; `parts` is what the memo holds that isn't atomic."""
+    def _encoded(
+        self, cls: type, flags: int, streams: list[bytes], parts: list[object], root: tuple[object, ...] = ()
+    ) -> Encoded:
+        """Put together what was pickled.
+
+        Args:
+            cls: The object's class.
+            flags: Those of the record that are known.
+            streams: The streams.
+            parts: What the memo holds that isn't atomic.
+            root: The object, if its own `__dict__` is to be looked at, too.
+        """
         inline = [item for item in parts if not is_immutable_type(type(item)) and type(item) is not _Constructor]
-        holders: list[object] = [item for item in parts if isinstance(item, (tuple, frozenset)) and not is_atom(item)]
+        holders: list[object] = [
+            item for item in parts if issubclass(type(item), (tuple, frozenset)) and not is_atom(item)
+        ]
+        inline += _empty_dicts([*root, *inline])
         transparent = _is_transparent(cls) and all(_is_transparent(type(item)) for item in inline)
         body = b"".join(streams)
         if self._buffers:
@@ -436,11 +479,27 @@ def _reduce_enum(member: enum.Enum) -> tuple[type[enum.Enum], tuple[object]]:
     return type(member), (member._value_,)
 
 
+def _reduce_alias(alias: Any) -> Any:
+    # Its own reduction goes through operator.getitem, which would reach into anything.
+    if alias._name is not None:  # typing.List[int], which is written by the name
+        return alias.__reduce__()
+    return parametrized, (alias.__origin__, _written(alias.__args__))
+
+
+def _reduce_union(alias: Any) -> Any:
+    return union, (_written(alias.__args__), isinstance(alias, types.UnionType))
+
+
+def _written(arguments: tuple[object, ...]) -> tuple[object, ...]:
+    """Return the arguments of an alias with None as it is written there; its type has no name to be found by."""
+    return tuple(None if argument is type(None) else argument for argument in arguments)
+
+
 class _Dispatch(dict[type, Any]):
     """Our own reductions, then those of `copyreg`, as they are at the moment of the question."""
 
     def __missing__(self, cls: type) -> Any:
-        if issubclass(cls, enum.Enum) and cls.__reduce_ex__.__module__ == "enum":
+        if issubclass(cls, enum.Enum) and getattr(find(cls, "__reduce_ex__"), "__module__", None) == "enum":
             return _reduce_enum
         return copyreg.dispatch_table[cls]
 
@@ -452,4 +511,11 @@ class _Dispatch(dict[type, Any]):
 
 
 def _dispatch_table() -> Mapping[type, Any]:
-    return _Dispatch({zoneinfo.ZoneInfo: _reduce_zone})
+    return _Dispatch(
+        {
+            zoneinfo.ZoneInfo: _reduce_zone,
+            GENERIC_ALIAS: _reduce_alias,
+            UNION: _reduce_union,
+            types.UnionType: _reduce_union,
+        }
+    )

@@ -10,9 +10,10 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar
 
 from pstore.cache import Limits
-from pstore.errors import ConflictError, Error, StoreBusy
+from pstore.committer import Commit
+from pstore.errors import ConflictError, Error, StoreBusy, Uncommitted
 from pstore.savepoint import Savepoint
-from pstore.session import Commit, Options, Session
+from pstore.session import Options, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -184,7 +185,8 @@ class Store(MutableMapping[str, Any]):
             What the function has returned.
 
         Raises:
-            StoreBusy: There are changes that aren't committed, which a new attempt would lose; or it was called within `run`.
+            Uncommitted: There are changes that aren't committed, which a new attempt would lose.
+            StoreBusy: It was called within `run`.
             ConflictError: The last attempt, too, has met a conflict.
             StoreLocked: Another writer doesn't end.
 
@@ -198,7 +200,7 @@ class Store(MutableMapping[str, Any]):
         session.guard.check()
         if session.has_uncommitted():
             message = "run begins with nothing changed, as each attempt begins anew: commit or roll back first"
-            raise StoreBusy(message)
+            raise Uncommitted(message)
         for left in reversed(range(attempts)):
             session.rollback()
             self._running = True
@@ -334,6 +336,7 @@ class Store(MutableMapping[str, Any]):
             TypeError: One of the two is neither a name nor a class, or is a builtin type.
             ValueError: The store has no class of the old name, or both are one.
         """
+        self._check_not_running("rename_class")
         return self._session.rename_class(old, new)
 
     def instances(self, cls: type[T]) -> Iterator[T]:
@@ -380,7 +383,7 @@ class Store(MutableMapping[str, Any]):
         raise TypeError(message)
 
     def _check_change(self, what: str) -> None:
-        self._session.check_writable(what)
+        self._session.guard.check_writable(what)
         self._session.guard.check_idle(what.removeprefix("to "), loading=False)
 
     def _check_not_running(self, what: str) -> None:

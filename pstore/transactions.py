@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pstore import rows
-from pstore.allocation import Allocator
+from pstore.allocation import Allocator, Taken
 from pstore.errors import FormatError, StoreClosed
 from pstore.keys import code_of, make_key
 from pstore.rows import Head, LogEntry
@@ -33,15 +33,18 @@ class Transactions:
         allocator: Has the counters with which the newest transaction began, and hands out numbers from them.
         reader: The snapshot, None where none has begun.
         writer: A commit's transaction, None where none has begun.
+        current_to: The revision up to which the session knows what others have changed; None where it knows nothing yet.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog) -> None:
         self.allocator = Allocator(catalog, self.write)
         self.reader: Transaction | None = None
         self.writer: Transaction | None = None
+        self.current_to: int | None = None
         self._backend = backend
         self._catalog = catalog
         self._store_id: Row | None = None
+        self._held: Taken | None = None  # what was handed out when `hold` was called
 
     def read(self) -> Transaction:
         """Begin a snapshot, and return it.
@@ -67,9 +70,15 @@ class Transactions:
             self._take_head(self.writer)
         return self.writer
 
+    def hold(self) -> None:
+        """Begin the commit's transaction now, and keep it through savepoints until `end`. Raises as `write` does."""
+        self.write()
+        self._held = self.allocator.taken()
+
     def end(self) -> None:
         """End both, dropping what was written and not committed."""
         self.end_writing()
+        self._held = None
         reader, self.reader = self.reader, None
         if reader is not None:
             reader.rollback()
@@ -77,22 +86,43 @@ class Transactions:
     def end_writing(self) -> None:
         """End the commit's transaction alone, dropping what was written."""
         writer, self.writer = self.writer, None
-        if writer is not None:
-            writer.rollback()
+        if writer is None:
+            return
+        writer.rollback()
+        if self._held is not None:  # the numbers of its savepoints weren't committed
+            self.allocator.give_back(self._held)
+            self._catalog.forget(self._held.head.next_code)
+
+    def end_savepoint(self) -> None:
+        """A savepoint has failed: end the commit's transaction, unless it is held."""
+        if self._held is None:
+            self.end_writing()
 
     def keep_numbers(self) -> None:
         """Commit the numbers that were handed out, and the classes that have got codes, and nothing else.
 
         A savepoint does so, in order not to hold the write lock for as long as its transaction lasts. The snapshot stays.
+        Where the lock is held anyway, the numbers are committed with the rest.
         """
         if self.writer is None:
             return
         head = self.allocator.head
         self.writer.put_many("records", class_rows(self._catalog, head.revision))
-        put_head(self.writer, head)
-        self.writer.commit()
-        self.writer = None
-        self.allocator.keep()
+        if self._held is None:
+            put_head(self.writer, head)
+            self.writer.commit()
+            self.writer = None
+            self.allocator.keep()
+
+    def has_logged(self, revision: int, row: bytes) -> bool:
+        """End both, and return whether the newest state has this row in its log: whether that commit was made."""
+        self.end()
+        reader = self._backend.begin()
+        try:
+            (found,) = reader.get_many("log", [revision])
+        finally:
+            reader.rollback()
+        return found is not None and bytes(found) == row
 
     def _take_head(self, transaction: Transaction) -> None:
         row, store_id = transaction.get_many("meta", ["head", "id"])

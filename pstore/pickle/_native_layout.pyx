@@ -118,6 +118,12 @@ cdef extern from *:
     }
     #endif
 
+    /* The base with which a class shares keys, or the class. */
+    static inline PyTypeObject *pstore_shared_base(PyTypeObject *type)
+    {
+        return type->tp_base && pstore_shares(type, type->tp_base) ? type->tp_base : type;
+    }
+
     /* As setting `__class__` does it, once it has found the classes to agree. */
     static inline void pstore_set_type(PyObject *obj, PyTypeObject *type)
     {
@@ -144,6 +150,7 @@ cdef extern from *:
     bint pstore_shares(PyTypeObject*, PyTypeObject*) noexcept
     bint pstore_share(PyTypeObject*, PyTypeObject*, PyObject*) noexcept
     void pstore_set_type(PyObject*, PyTypeObject*) noexcept
+    PyTypeObject* pstore_shared_base(PyTypeObject*) noexcept
     bint pstore_is_data_descriptor(PyObject*) noexcept
     bint pstore_is_dict_getter(PyObject*) noexcept
 
@@ -207,21 +214,26 @@ def share_layout(cls, base, names=()):
     if not pstore_share(type, from_, <PyObject*> held):
         return False
     if not pstore_known_names(type):
-        tell(cls, names)
+        tell(cls, base, names)
     return True
 
 
-cdef int tell(cls, names) except -1:
+cdef int tell(cls, base, names) except -1:
     """Have a class know names of attributes, by an instance that has them."""
     cdef PyObject* found
     trial = object.__new__(cls)
-    for name in names:
-        if type(name) is str and pstore_has_values(<PyObject*> trial):
-            name = intern(name)
-            found = _PyType_Lookup(<PyTypeObject*> cls, <PyObject*> name)
-            if found == NULL or not pstore_is_data_descriptor(found):
-                if pstore_room_for_names(<PyTypeObject*> cls):
-                    PyObject_GenericSetAttr(<PyObject*> trial, <PyObject*> name, <PyObject*> None)
+    # The class itself may have descriptors before its base's attributes.
+    pstore_set_type(<PyObject*> trial, <PyTypeObject*> base)
+    try:
+        for name in names:
+            if type(name) is str and pstore_has_values(<PyObject*> trial):
+                name = intern(name)
+                found = _PyType_Lookup(<PyTypeObject*> base, <PyObject*> name)
+                if found == NULL or not pstore_is_data_descriptor(found):
+                    if pstore_room_for_names(<PyTypeObject*> base):
+                        PyObject_GenericSetAttr(<PyObject*> trial, <PyObject*> name, <PyObject*> None)
+    finally:
+        pstore_set_type(<PyObject*> trial, <PyTypeObject*> cls)  # again, so that no `__del__` of the base's runs
     return 0
 
 
@@ -269,17 +281,28 @@ def clear_attributes(obj):
     cdef PyObject* name = NULL
     cdef PyObject* value = NULL
     cdef PyObject* found
+    cdef PyTypeObject* type
+    cdef PyTypeObject* base
     cdef int count
     while pstore_has_values(one):
         count = pstore_attribute_count(one)
         if not count:
             return
         pstore_attribute(one, count - 1, &name, &value)
-        found = _PyType_Lookup(Py_TYPE(one), name)
+        # A class that shares a layout may have descriptors before its base's attributes.
+        type = Py_TYPE(one)
+        base = pstore_shared_base(type)
+        found = _PyType_Lookup(base, name)
         if found != NULL and pstore_is_data_descriptor(found):
             break
-        # What goes may run anybody's code, so it is looked anew.
-        PyObject_GenericSetAttr(one, name, NULL)
+        # What goes may run anybody's code, when its attribute is gone; then it is looked anew.
+        kept = <object> value
+        pstore_set_type(one, base)
+        try:
+            PyObject_GenericSetAttr(one, name, NULL)
+        finally:
+            pstore_set_type(one, type)
+        kept = None
     clear_attributes_plainly(obj)
 
 

@@ -1069,7 +1069,7 @@ cdef class Pickler:
             obj = PyList_GET_ITEM(<PyObject*> self.kept, i)
             if Py_TYPE(obj) == left_out or is_private(self, obj):
                 continue
-            if <object> Py_TYPE(obj) in without:
+            if is_among(<object> Py_TYPE(obj), without):
                 left_out = Py_TYPE(obj)
             else:
                 found.append(<object> obj)
@@ -3130,6 +3130,16 @@ cdef dict slots_of(PyObject* obj, list slots):
 # --------------------------------------------------------------------------------------------------------------- states
 
 cdef object UNSEEN = object()  # in the memo: a state that nobody has
+
+
+cdef bint is_among(object cls, object types) except -1:
+    """Tell whether a class is in a set of classes, without asking a metaclass whether they are equal."""
+    if Py_TYPE(<PyObject*> cls) == &PyType_Type:
+        return cls in types
+    for one in types:
+        if one is cls:
+            return True
+    return False
 
 
 cdef inline bint is_private(Pickler self, PyObject* obj) noexcept:

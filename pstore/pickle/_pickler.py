@@ -284,7 +284,8 @@ class Pickler:
         """
         self._check_made()
         left_out = without if isinstance(without, (set, frozenset)) else frozenset(without)
-        return [obj for obj in self._kept if type(obj) not in left_out and id(obj) not in self._private]
+        ids = set(map(id, left_out))  # a metaclass may say that other classes are equal
+        return [obj for obj in self._kept if id(type(obj)) not in ids and id(obj) not in self._private]
 
     def persistent_id(self, obj: Any) -> Any:
         """Return the persistent id under which an object is stored elsewhere, or None. To be overridden."""

@@ -92,6 +92,7 @@ HARMLESS: Final[dict[str, tuple[str, ...]]] = {
     "ipaddress": (*("IPv4Address", "IPv4Interface", "IPv4Network", "IPv6Address", "IPv6Interface", "IPv6Network"),),
     "pathlib": ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "pathlib._local": ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
+    "pstore.pickle.reduction": ("parametrized", "union"),
     "re": ("_compile",),
     "time": ("struct_time",),
     "types": ("GenericAlias", "SimpleNamespace"),

@@ -10,17 +10,22 @@ instances in Python 2's documentation of ``pickle``.
 from __future__ import annotations
 
 import copyreg
+import functools
+import operator
 import sys
+import typing
 from types import (
     BuiltinFunctionType,
     FunctionType,
+    GenericAlias,
     GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
     MethodType,
     ModuleType,
+    UnionType,
 )
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias
 
 from ._errors import Malformed, MalformedAttribute, MalformedType, Unpicklable, UnpicklableType, UnpicklableValue
 
@@ -28,15 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
+    "GENERIC_ALIAS",
+    "UNION",
     "Reduction",
     "apply_state",
     "check_reduction",
     "old_style_arguments",
     "old_style_state",
+    "parametrized",
     "plain_state",
     "reduce_value",
     "refuse_named",
+    "union",
 ]
+
+_T = typing.TypeVar("_T")
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
 MISSING: Any = object()
@@ -333,3 +344,39 @@ def refuse_named(inst: Any) -> None:
     if isinstance(inst, _NAMED):
         kind = "class" if isinstance(inst, type) else type(inst).__name__
         raise MalformedType(f"the stream has a state for the {kind} {getattr(inst, '__qualname__', inst.__name__)!r}")
+
+
+def parametrized(origin: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return ``origin[arguments]`` for a class that is generic by `typing.Generic`.
+
+    This is what a policy can allow in place of the `operator.getitem` that the standard library reduces it to.
+
+    Raises:
+        Malformed: It is no such class, or has a ``__class_getitem__`` of its own (a TypeError too).
+    """
+    order = type.mro(origin) if isinstance(origin, type) and origin is not type else []
+    getitem = next((vars(base)["__class_getitem__"] for base in order if "__class_getitem__" in vars(base)), None)
+    if getitem is not vars(Generic)["__class_getitem__"]:
+        raise MalformedType(f"only a class that is generic by typing.Generic can have parameters, not {origin!r}")
+    return origin[arguments]
+
+
+def union(members: tuple[Any, ...], new: bool = False) -> Any:
+    """Return the union of types, either ``typing.Union[X, Y]`` or ``X | Y`` (new).
+
+    Raises:
+        Malformed: One of them is no type (a TypeError too).
+    """
+    for member in members:
+        if not isinstance(member, (type, type(None), GenericAlias, GENERIC_ALIAS, UNION, UnionType)):
+            raise MalformedType(f"a union is one of types, not of {type(member).__name__!r} objects")
+    return functools.reduce(operator.or_, members) if new else typing.Union[members]  # noqa: UP007  # made, not written
+
+
+class _Generic(Generic[_T]):
+    """For the types of what such a class is written with."""
+
+
+#: The type of ``X[int]``, where X is generic by `typing.Generic`, and that of ``typing.Optional[X]``.
+GENERIC_ALIAS: type = type(_Generic[int])
+UNION: type = type(typing.Optional[_Generic])  # noqa: UP045  # in Python 3.10 another type than that of `X | None`

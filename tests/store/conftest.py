@@ -108,3 +108,17 @@ def elsewhere(path: Path) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def declaring() -> Iterator[Callable[[type], None]]:
+    """Declare classes for the time of the test."""
+    declared: list[type] = []
+
+    def add(cls: type) -> None:
+        if not declare.is_declared(cls):
+            declared.append(pstore.persistent(cls))
+
+    yield add
+    for cls in declared:
+        declare.withdraw(cls)

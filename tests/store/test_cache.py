@@ -188,7 +188,7 @@ def peak_of_a_walk(path: Path, cache_size: int) -> float:
 def test_memory_of_a_walk(tmp_path: Path) -> None:
     """A graph of many more objects than the cache holds is walked in at most three times the memory of the small one."""
     peaks = []
-    for trees in (10, 200):
+    for trees in (10, 100):
         path = tmp_path / str(trees)
         with pstore.open(path, allow=["shop"], cache_size=1000) as db:
             db["grove"] = owner = shop.Person(trees=[])

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import array
+import collections
+import functools
 import gc
+import itertools
+import operator
+import types
+import weakref
 from typing import TYPE_CHECKING, Any
 
+import kinds
 import pytest
 import shop
 
@@ -272,3 +280,140 @@ def test_large_buffers_stand_beside_the_stream(place: Place) -> None:
     with place.open() as db:
         db["a"].buffer[0] = 0
         assert bytes(db["a"].buffer) == b"\0" + b"x" * 99_999
+
+
+# ------------------------------------------------------------------------------- held over a commit, in every way there is
+
+
+def generator(items: list[Any]) -> Any:
+    """Changes a list when it is asked for more."""
+    while True:
+        yield
+        items.append("from a generator")
+
+
+#: What an object holds, what the application keeps of it over a commit, and how that changes it afterwards.
+HELD: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], object]]] = {
+    "list": (list, lambda part: part, lambda held: held.append(1)),
+    "dict": (dict, lambda part: part, lambda held: held.update(a=1)),
+    "set": (set, lambda part: part, lambda held: held.add(1)),
+    "bytearray": (bytearray, lambda part: part, lambda held: held.append(1)),
+    "deque": (collections.deque, lambda part: part, lambda held: held.append(1)),
+    "OrderedDict": (collections.OrderedDict, lambda part: part, lambda held: held.update(a=1)),
+    "defaultdict": (lambda: collections.defaultdict(list), lambda part: part, lambda held: held["a"]),
+    "Counter": (collections.Counter, lambda part: part, lambda held: held.update("a")),
+    "ChainMap": (collections.ChainMap, lambda part: part, lambda held: held.update(a=1)),
+    "UserList": (collections.UserList, lambda part: part, lambda held: held.append(1)),
+    "array": (lambda: array.array("i"), lambda part: part, lambda held: held.append(1)),
+    "SimpleNamespace": (types.SimpleNamespace, lambda part: part, lambda held: setattr(held, "a", 1)),
+    "instance": (shop.Plain, lambda part: part, lambda held: setattr(held, "a", 1)),
+    "instance with slots": (lambda: shop.Slotted("n"), lambda part: part, lambda held: setattr(held, "name", "new")),
+    "frozen dataclass": (lambda: shop.Frozen("n"), lambda part: part, lambda held: held.tags.append(1)),
+    "attrs": (lambda: kinds.AttrsDefine("n", []), lambda part: part, lambda held: setattr(held, "name", "new")),
+    "pydantic": (lambda: kinds.Model(name="n"), lambda part: part, lambda held: setattr(held, "name", "new")),
+    "list's subclass": (shop.Stack, lambda part: part, lambda held: held.append(1)),
+    "list in an instance": (lambda: shop.Plain(x=[]), lambda part: part.x, lambda held: held.append(1)),
+    "list in slots": (lambda: shop.Slotted("n", []), lambda part: part.friend, lambda held: held.append(1)),
+    "list in a tuple": (lambda: (1, ([],)), lambda part: part, lambda held: held[1][0].append(1)),
+    "list in a named tuple": (lambda: shop.Point([], 1), lambda part: part, lambda held: held.x.append(1)),
+    "instance in a frozenset": (
+        lambda: frozenset([shop.Plain()]),
+        lambda part: part,
+        lambda held: setattr(*held, "a", 1),
+    ),
+    "instance as a key": (lambda: {shop.Plain(): 1}, lambda part: [*part], lambda held: setattr(held[0], "a", 1)),
+    "instance as a key of a tuple": (
+        lambda: {(1, shop.Plain()): 1},
+        lambda part: [*part],
+        lambda held: setattr(held[0][1], "a", 1),
+    ),
+    "list in a deque": (lambda: collections.deque([[]]), lambda part: part[0], lambda held: held.append(1)),
+    "list in a defaultdict": (
+        lambda: collections.defaultdict(list, a=[]),
+        lambda part: part["a"],
+        lambda held: held.append(1),
+    ),
+    "vars of an instance": (shop.Plain, vars, lambda held: held.update(a=1)),
+    "bound method of a list": (list, lambda part: part.append, lambda held: held(1)),
+    "bound method of an instance": (kinds.Container, lambda part: part.__delitem__, lambda held: held(0)),
+    "bound method of vars": (shop.Plain, lambda part: vars(part).setdefault, lambda held: held("a", 1)),
+    "method wrapper": (list, lambda part: part.__iadd__, lambda held: held([1])),
+    "partial": (list, lambda part: functools.partial(operator.iadd, part), lambda held: held([1])),
+    "closure": (list, lambda part: lambda: part.append(1), lambda held: held()),
+    "generator": (list, lambda part: [gen := generator(part), next(gen)], lambda held: next(held[0])),
+    "iterator": (lambda: [[]], iter, lambda held: next(held).append(1)),
+    "reversed iterator": (lambda: [[]], reversed, lambda held: next(held).append(1)),
+    "iterator of a dict": (lambda: {"a": []}, lambda part: iter(part.values()), lambda held: next(held).append(1)),
+    "iterator of a deque": (lambda: collections.deque([[]]), iter, lambda held: next(held).append(1)),
+    "map": (lambda: [[]], lambda part: map(list.append, part, [1]), next),
+    "zip": (lambda: [[]], zip, lambda held: next(held)[0].append(1)),
+    "chain": (lambda: [[]], itertools.chain, lambda held: next(held).append(1)),
+    "keys of a dict": (dict, lambda part: part.keys(), lambda held: gc.get_referents(held)[0].update(a=1)),
+    "values of a dict": (lambda: {"a": []}, lambda part: part.values(), lambda held: next(iter(held)).append(1)),
+    "items of a dict": (lambda: {"a": []}, lambda part: part.items(), lambda held: next(iter(held))[1].append(1)),
+    "memoryview": (lambda: bytearray(b"a"), memoryview, lambda held: operator.setitem(held, 0, 1)),
+    "cast memoryview": (
+        lambda: bytearray(b"abcd"),
+        lambda part: memoryview(part)[1:3].cast("B"),
+        lambda held: operator.setitem(held, 0, 1),
+    ),
+    "memoryview of an array": (lambda: array.array("i", [5]), memoryview, lambda held: operator.setitem(held, 0, 1)),
+    "weak reference": (shop.Plain, weakref.ref, lambda held: setattr(held(), "a", 1)),
+    "weak reference to a set": (set, weakref.ref, lambda held: held().add(1)),
+    "weak proxy": (shop.Plain, weakref.proxy, lambda held: setattr(held, "a", 1)),
+    "weak value": (
+        shop.Plain,
+        lambda part: weakref.WeakValueDictionary(a=part),
+        lambda held: setattr(held["a"], "a", 1),
+    ),
+    "weak method": (kinds.Container, lambda part: weakref.WeakMethod(part.__delitem__), lambda held: held()(0)),
+    "super": (kinds.Setattr, lambda part: super(kinds.Setattr, part), lambda held: held.__setattr__("a", 1)),
+    "mapping proxy": (lambda: {"a": []}, types.MappingProxyType, lambda held: held["a"].append(1)),
+    "traceback": (list, None, lambda held: held.tb_next.tb_frame.f_locals["part"].append(1)),
+}
+
+
+def kept_by_an_exception(part: list[Any]) -> Any:
+    """What a debugger has: a traceback whose frame holds the part."""
+
+    def fail(part: list[Any]) -> float:
+        return len(part) / 0
+
+    try:
+        fail(part)
+    except ZeroDivisionError as error:
+        return error.__traceback__
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["attribute", "deep"])
+@pytest.mark.parametrize("how", HELD)
+def test_held_over_a_commit(how: str, deep: bool, place: Place) -> None:
+    """Whatever the application keeps of an object over a commit, a change by it is found, and only the one record written."""
+    make, keep, change = HELD[how]
+    keep = keep or kept_by_an_exception
+
+    def part_of(db: pstore.Store) -> Any:
+        return db["a"].parts[0]["part"].x if deep else db["a"].part
+
+    with place.open(allow=["shop", "kinds"]) as db:
+        if deep:
+            db["a"] = shop.Plain(parts=[{"part": shop.Slotted("s", None)}])
+            db["a"].parts[0]["part"] = shop.Plain(x=make())
+        else:
+            db["a"] = shop.Plain(part=make())
+        db["b"] = shop.Plain(part=make())
+    with place.open(allow=["shop", "kinds"]) as db:
+        repr(vars(db["b"]))
+        held = keep(part_of(db))
+        for _ in range(2):
+            assert db.commit().keys == ()
+        before = pstore.pickle.dumps(db["a"], canonical=True)
+        for _ in range(2):
+            assert db.commit().keys == ()
+        change(held)  # and nothing else touches the object
+        assert len(db.commit().keys) == 1
+        changed = pstore.pickle.dumps(db["a"], canonical=True)
+        assert changed != before
+        assert db.commit().keys == ()
+    with place.open(allow=["shop", "kinds"]) as db:
+        assert pstore.pickle.dumps(db["a"], canonical=True) == changed

@@ -171,7 +171,7 @@ def test_run_begins_with_nothing_changed(place: Place) -> None:
     """Work that isn't committed isn't lost to a new attempt; an error rolls back; run isn't called within run."""
     db = place.open()
     db["a"] = 1
-    with pytest.raises(pstore.StoreBusy, match="commit or roll back first"):
+    with pytest.raises(pstore.Uncommitted, match="commit or roll back first"):
         db.run(lambda _: None)
     db.commit()
     with pytest.raises(ZeroDivisionError):

@@ -1,0 +1,374 @@
+"""What a session has done since its snapshot: gathering it, putting it aside, writing it, and undoing it.
+
+A commit, in order: gather the changes; begin the backend's write transaction; look at what others have written since the
+snapshot; put records, names, the log entry and the counters; commit; take what was written for the new baselines. A
+savepoint gathers in the same way, and puts records aside instead. Whatever fails leaves everything as it was.
+
+This module changes the store and the objects; when that may be done is for the session to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pstore import names as naming
+from pstore import rows
+from pstore.catalog import refusal
+from pstore.conflicts import Conflicts, Work
+from pstore.declare import is_declared
+from pstore.errors import ClassNotAllowed, MissingRecord, SavepointEnded
+from pstore.ghosts import Ghosts
+from pstore.names import Content, Names
+from pstore.pickle import set_class
+from pstore.records import is_atom
+from pstore.rows import REFERENCE, Head
+from pstore.states import Baseline, States
+from pstore.transactions import Transactions, class_rows, put_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pstore.aside import Aside
+    from pstore.backends.base import Key, Row, Transaction
+    from pstore.cache import Cache
+    from pstore.catalog import Catalog
+    from pstore.changes import Changes, Draft
+    from pstore.guard import Guard
+    from pstore.identity import IdentityMap
+    from pstore.loader import Loader
+    from pstore.reads import Reads
+    from pstore.restoring import Restorer
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a commit has written.
+
+    Attributes:
+        revision: The number of the commit; where there was nothing to write, that of the newest before it.
+        keys: The keys of the records that were written, ascending.
+        names: The names that were written or removed, in order.
+    """
+
+    revision: int
+    keys: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one session."""
+
+    guard: Guard
+    identity: IdentityMap
+    ghosts: Ghosts
+    catalog: Catalog
+    transactions: Transactions
+    states: States
+    loader: Loader
+    changes: Changes
+    restorer: Restorer
+    names: Names
+    aside: Aside
+    conflicts: Conflicts
+    cache: Cache
+    reads: Reads | None
+
+
+class _Attempt(NamedTuple):
+    """A commit that the backend was asked to make."""
+
+    revision: int
+    log_row: bytes
+    head: Head
+
+
+class Committer:
+    """Writes and undoes the changes of one session.
+
+    Args:
+        parts: The session's.
+        snapshot: Returns its snapshot, beginning it if there is none.
+        read: Answers a key with its row, as the session sees it, or None.
+    """
+
+    def __init__(self, parts: Parts, snapshot: Callable[[], Transaction], read: Callable[[int], Row | None]) -> None:
+        self._guard = parts.guard
+        self._identity = parts.identity
+        self._ghosts = parts.ghosts
+        self._catalog = parts.catalog
+        self._transactions = parts.transactions
+        self._allocator = parts.transactions.allocator
+        self._states = parts.states
+        self._loader = parts.loader
+        self._changes = parts.changes
+        self._restorer = parts.restorer
+        self._names = parts.names
+        self._aside = parts.aside
+        self._conflicts = parts.conflicts
+        self._cache = parts.cache
+        self._reads = parts.reads
+        self._snapshot = snapshot
+        self._read_record = read
+        self._lost = Ghosts(_refuse_lost)
+        self._savepoints: dict[int, dict[str, object]] = {}  # mark -> the names that were pending
+        self._attempt: _Attempt | None = None
+
+    def commit(self, note: str) -> Commit:
+        """Write what has changed.
+
+        Args:
+            note: A text for the log.
+        """
+        if self._conflicts.refused is not None:
+            raise self._conflicts.refused
+        self._allocator.save()
+        self._attempt = None
+        work = Work()
+        try:
+            self._gather(work)
+            done = Commit(self._allocator.head.revision)
+            if work.changed or work.names or self._aside:
+                done = self._write(work, note)
+        except BaseException:
+            if self._attempt is not None and self._is_in_store(self._attempt):
+                # Interrupted behind the point of no return: the store has it, so the objects in memory must know.
+                self._publish(work, self._attempt.revision)
+                raise
+            self._withdraw()
+            self._transactions.end_writing()
+            raise
+        try:
+            self._publish(work, done.revision)
+        except BaseException:
+            self._publish(work, done.revision)
+            raise
+        if work.mine:
+            self._snapshot()  # what was merged becomes what the store has now
+        return done
+
+    def _gather(self, work: Work) -> None:
+        """Pickle what may have changed and what is new."""
+        work.names = self._names.changes(self._content_of)
+        work.drafts = self._changes.gather(self._states.compared(), self._states.baselines)
+        work.idle = self._changes.idle()
+        work.changed = self._restorer.changed(work.drafts)
+        work.drafts.update(work.changed)
+
+    def _withdraw(self) -> None:
+        """A commit or savepoint has failed: all is as it was before it."""
+        self._changes.withdraw()
+        self._catalog.withdraw()
+        self._allocator.restore()
+
+    def _is_in_store(self, attempt: _Attempt) -> bool:
+        """Return whether a commit that was interrupted was made all the same."""
+        if not self._transactions.has_logged(attempt.revision, attempt.log_row):
+            return False
+        self._allocator.head = attempt.head
+        return True
+
+    def savepoint(self) -> int:
+        """Put what has changed aside; return the number of the savepoint."""
+        self._allocator.save()
+        work = Work()
+        try:
+            self._gather(work)
+            if work.changed:
+                self._guard.check_writable(self._what_changed(work.changed, ()))
+            revisions = {
+                key: self._states.baselines[key].revision if key in self._states.baselines else 0
+                for key in work.changed
+            }
+            self._transactions.keep_numbers()
+            self._catalog.settle()
+            mark = self._aside.put((key, _seal(key, draft, revisions[key])) for key, draft in work.changed.items())
+        except BaseException:
+            self._withdraw()
+            self._transactions.end_savepoint()
+            raise
+        self._note_touched()
+        self._settle(work, revisions)
+        self._savepoints[mark] = dict(self._names.pending)
+        self._cache.shrink()
+        return mark
+
+    def back_to(self, mark: int) -> None:
+        """Go back to a savepoint.
+
+        Raises:
+            SavepointEnded: It is over.
+        """
+        if mark not in self._savepoints:
+            message = "the savepoint has ended: its transaction is over, or an earlier savepoint was gone back to; make another"
+            raise SavepointEnded(message)
+        self._snapshot()
+        self._note_touched()
+        self._restore_since(mark)
+        self._names.pending = dict(self._savepoints[mark])
+        self._savepoints = {known: names for known, names in self._savepoints.items() if known <= mark}
+
+    def rollback(self) -> None:
+        """Make the objects in memory what the store says, and end the transaction."""
+        self._names.pending.clear()
+        self._restore_since(0)
+        self.end()
+        overtaken, self._conflicts.overtaken = self._conflicts.overtaken & self._states.baselines.keys(), set()
+        self._conflicts.refused = None
+        self._cache.shrink()
+        if overtaken:
+            self._snapshot()
+            self._restorer.replace({key for key in overtaken if not self._restorer.restore(key, anew=True)})
+
+    def _restore_since(self, mark: int) -> None:
+        """Undo what was changed after a savepoint; 0 for all."""
+        undone = set(self._aside.since(mark))
+        self._aside.back_to(mark)
+        replaced: set[int] = set()
+        for key in [*self._states.compared(), *undone]:
+            if key not in self._identity.objects:
+                continue  # undone already, or nothing in memory
+            baseline = self._states.baselines.get(key)
+            if key in undone and self._is_new(key):
+                obj = self._identity.objects[key]
+                if not self._restorer.let_go(key):
+                    self._lose(obj)
+            elif baseline is not None:
+                draft = None if key in undone else self._restorer.unchanged(key)
+                if draft is not None:
+                    self._restorer.rest(key, draft)
+                elif not self._restorer.restore(key, anew=key in undone):
+                    replaced.add(key)
+        self._restorer.replace(replaced)
+
+    def _content_of(self, name: str, value: object) -> Content:
+        if is_atom(value) and not is_declared(type(value)):
+            return Content(0, self._changes.encode_value(value, f"db[{name!r}]"))
+        try:
+            return Content(REFERENCE, rows.pack_key(self._changes.adopt(value)))
+        except ClassNotAllowed as error:
+            self._changes.check_picklable(value, f"db[{name!r}]")  # allowing a lock or a file would be no remedy
+            raise refusal(error.module, error.qualname, where=f"db[{name!r}]", reason=error.reason) from None
+
+    def _write(self, work: Work, note: str) -> Commit:
+        self._guard.check_writable(self._what_changed(work.changed, work.names))
+        writer = self._transactions.write()
+        since = self._allocator.saved.revision
+        overtaken = self._allocator.head.revision != since
+        if overtaken or self._conflicts.overtaken:
+            self._conflicts.resolve(work, self._snapshot(), writer, since)
+        revision = self._allocator.head.revision + 1
+        writer.put_many("records", class_rows(self._catalog, revision))
+        writer.put_many("records", ((key, _seal(key, draft, revision)) for key, draft in work.changed.items()))
+        keys = set(work.changed)
+        if self._aside:
+            writer.put_many("records", self._put_aside(revision, keys))
+        added = naming.write(writer, work.names, revision)
+        entry = rows.new_log_entry(note, sorted(keys), work.names)
+        log_row = rows.seal(rows.log_place(revision), rows.pack_log(entry), revision=revision)
+        writer.put_many("log", [(revision, log_row)])
+        if self._changes.new:
+            self._allocator.top_up()
+        head = self._allocator.head
+        head = head._replace(revision=revision, names=head.names + added)
+        put_head(writer, head)
+        self._attempt = _Attempt(revision, log_row, head)
+        writer.commit()
+        self._transactions.writer = None
+        self._allocator.head = head
+        if not overtaken and not work.mine:
+            self._transactions.current_to = revision
+        return Commit(revision, entry.keys, tuple(work.names))
+
+    def _put_aside(self, revision: int, written: set[int]) -> Iterator[tuple[Key, bytes]]:
+        """Yield the rows that were put aside and aren't written yet, as those of this revision; enter their keys."""
+        for key, row in self._aside.rows():
+            if key not in written:
+                written.add(key)
+                sealed = rows.unseal(rows.record_place(key), row)
+                yield (
+                    key,
+                    rows.seal(
+                        rows.record_place(key),
+                        bytes(sealed.body),
+                        flags=sealed.flags,
+                        code=sealed.code,
+                        revision=revision,
+                    ),
+                )
+
+    def _publish(self, work: Work, revision: int) -> None:
+        """After a commit: remember what was written, and put everything behind the barrier that can go there."""
+        self._names.pending.clear()
+        self._catalog.settle()
+        for key, draft in work.mine.items():
+            work.drafts[key] = draft
+        merged = {key: self._states.baselines[key].revision for key in work.mine if key in self._states.baselines}
+        self._settle(work, dict.fromkeys(work.changed, revision) | merged)
+        for key, _ in self._aside.rows():
+            if key in self._states.baselines and key not in work.changed:
+                self._states.put(key, self._states.baselines[key]._replace(revision=revision))
+        self.end()
+        self._cache.shrink()
+
+    def _settle(self, work: Work, revisions: dict[int, int]) -> None:
+        """Take what was written for the new baselines, and put everything behind the barrier that can go there.
+
+        Args:
+            work: What was written.
+            revisions: The revision that each of the records has now.
+        """
+        self._states.touched.update(
+            {key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)}
+        )
+        for key in work.changed:
+            if key in self._identity.objects:  # else it was merged from what was put aside
+                draft = work.drafts[key]
+                self._states.put(key, Baseline(draft.flags, draft.code, revisions[key], draft.body))
+        self._changes.settle()
+        self._restorer.rest_idle(work.idle)
+        for key, draft in work.drafts.items():
+            self._restorer.rest(key, draft)
+
+    def end(self) -> None:
+        """End the transaction, whatever becomes of the objects."""
+        self._transactions.end()
+        self._aside.clear()
+        self._savepoints.clear()
+        if self._reads is not None:
+            self._reads.clear()
+
+    def _is_new(self, key: int) -> bool:
+        """Return whether a record has come to be in this transaction, and isn't put aside either."""
+        baseline = self._states.baselines.get(key)
+        if baseline is not None and baseline.revision:
+            return False
+        return self._read_record(key) is None
+
+    def _lose(self, obj: object) -> None:
+        """Let an object say that its state is gone: it was put aside, dropped from memory, and rolled back."""
+        generated = self._lost.of(self._ghosts.real_class(obj))
+        if generated is not None:
+            set_class(obj, generated)
+
+    def _note_touched(self) -> None:
+        """Take down what was read, before objects go behind the barrier in the middle of a transaction."""
+        if self._reads is not None:
+            self._reads.take_down(self._states.touched, self._states)
+
+    def _what_changed(self, changed: Iterable[int], names: Iterable[str]) -> str:
+        what = [*(f"db[{name!r}]" for name in names), *map(self._catalog.label, changed)]
+        return "to write " + ", ".join(what[:5]) + (", ..." if what[5:] else "")
+
+
+def _seal(key: int, draft: Draft, revision: int) -> bytes:
+    return rows.seal(rows.record_place(key), draft.body, flags=draft.flags, code=draft.code, revision=revision)
+
+
+def _refuse_lost(obj: object) -> None:
+    message = (
+        f"the state of this object of {obj.__class__.__qualname__} is gone: it was put aside by a savepoint, never"
+        " committed, and the transaction was rolled back"
+    )
+    raise MissingRecord(message)
