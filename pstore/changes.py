@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore.catalog import refusal
 from pstore.declare import is_declared
+from pstore.early import in_sets_of_their_own
 from pstore.errors import ForeignObject
 from pstore.ghosts import Barrier, is_any_ghost, own_dict
 from pstore.identity import is_elsewhere
@@ -294,6 +295,11 @@ class Changes:
         shared = [obj for obj in encoded.inline if self._owner.get(id(obj), key) != key]
         if shared:
             encoded = self._promote(key, shared)
+        circular = in_sets_of_their_own([*encoded.inline, *encoded.holders], self._identity.keys)
+        if circular:
+            for inline in circular:
+                self._give_record(inline)
+            encoded = self._encode(key)
         obj = self._object(key)
         cls = self._ghosts.real_class(obj)
         # What isn't new may turn out to be unchanged, and then needs no code though it has been read with a newer class.
@@ -323,10 +329,13 @@ class Changes:
         for owner in {self._owner[id(obj)] for obj in outermost}:
             self._disown(owner)
         for obj in outermost:
-            promoted = self._enter(obj)
-            self.new[promoted] = obj
-            self._waiting.appendleft(promoted)
+            self._give_record(obj)
         return self._encode(key)
+
+    def _give_record(self, obj: object) -> None:
+        key = self._enter(obj)
+        self.new[key] = obj
+        self._waiting.appendleft(key)
 
     def _refuse_circular_construction(self) -> None:
         """Refuse objects that are made from each other by their constructors' arguments: they couldn't be made again."""

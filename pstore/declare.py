@@ -62,7 +62,7 @@ def persistent(
 
     A record says with which version of its class its state was written. One of an older version is migrated each time it
     is loaded, and written in the new version when the object has changed, not by being read. A record of a newer version
-    isn't loaded (`NewerVersion`).
+    isn't loaded (`NewerVersion`). Declare a class before a store that has its objects is opened.
 
     Args:
         cls: A class that can be found again by its module and qualified name.

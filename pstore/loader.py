@@ -23,7 +23,7 @@ from pstore.catalog import UNAVAILABLE
 from pstore.early import early_attributes
 from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
 from pstore.ghosts import drop_state, own_dict
-from pstore.keys import code_of, is_key, make_key, serial_of
+from pstore.keys import code_of, is_key, serial_of
 from pstore.pickle import Unpickler, has_held_dict, new_instance, reduce_value, set_class
 from pstore.records import (
     PROTOCOL,
@@ -281,9 +281,9 @@ class Loader:
             except UNAVAILABLE:
                 return False
         with self._operation():
-            if isinstance(obj, (bytearray, dict, list, set)):
+            if isinstance(obj, (dict, list, set)):
                 obj.clear()
-            else:
+            elif not isinstance(obj, bytearray):  # whose content is replaced at once, so that a memoryview may be there
                 drop_state(obj, type(obj))
             self._made.append(key)
             self._bring(_Task(key, obj, baseline))
@@ -360,9 +360,10 @@ class Loader:
 
     def rename(self, codes: Iterable[int]) -> None:
         """Class codes have other names now: forget what was known of their classes. Their objects are left to the caller."""
+        for key in [key for key in self._identity.objects if not serial_of(key)]:
+            self._identity.remove(key)  # any class may have another key by which it is written
         for code in codes:
             self._stand_ins.forget(code)
-            self._identity.remove(make_key(code, 0))
             with contextlib.suppress(*UNAVAILABLE):
                 self._catalog.class_of(code)  # so that it is known if it can't be had
 

@@ -77,7 +77,7 @@ def _make_class(name: str, error: Exception) -> type:
         raise _anew(error)
 
     namespace: dict[str, object] = {
-        "__slots__": ("_label",),
+        "__slots__": ("__weakref__", "_label"),
         "__doc__": "Stands in for objects that can't be had.",
         "__getattribute__": get,
         **dict.fromkeys(_TOUCHES, refuse),

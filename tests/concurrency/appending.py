@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +121,15 @@ class Lists:
                 yield Read(key, tuple(found[key].values) if key in found else ())
 
 
-def work(db: pstore.Store, log: Callable[[str], Any], *, number: int, count: int, pause: float = 0.001) -> None:
+def work(
+    db: pstore.Store,
+    log: Callable[[str], Any],
+    *,
+    number: int,
+    count: int,
+    pause: float = 0.001,
+    before_commit: Callable[[int], Any] = lambda at: None,
+) -> None:
     """Run transactions, and log each one before and after its commit.
 
     Args:
@@ -128,6 +138,7 @@ def work(db: pstore.Store, log: Callable[[str], Any], *, number: int, count: int
         number: Of this worker; each has one of its own.
         count: How many transactions.
         pause: At most this many seconds pass between two operations, now and then.
+        before_commit: Called with the number of the transaction.
     """
     rng = random.Random(number)
     lists = Lists(db, holding=bool(number % 2))
@@ -157,6 +168,7 @@ def work(db: pstore.Store, log: Callable[[str], Any], *, number: int, count: int
                 lists.append(key, value)
                 ops.append(Append(key, value))
         log(json.dumps({"at": at, "invoked": invoked, "ops": ops}))
+        before_commit(at)
         outcome = "fail"
         if rng.random() < 0.95:
             try:
@@ -168,11 +180,20 @@ def work(db: pstore.Store, log: Callable[[str], Any], *, number: int, count: int
     db.rollback()
 
 
-def work_alone(path: str, log: str, *, isolation: str, **options: Any) -> None:
-    """The job of a process: open the store, and work; the log is a file, and a line is written at once."""
+def work_alone(path: str, log: str, *, isolation: str, killed_at: int | None = None, **options: Any) -> None:
+    """The job of a process: open the store, and work; the log is a file, and a line is written at once.
+
+    With `killed_at` it is killed a moment after it has begun that commit.
+    """
     file = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     db = pstore.open(path, isolation=isolation, durable=False)
-    work(db, lambda line: os.write(file, line.encode() + b"\n"), **options)
+    moment = random.Random(log).random() * 0.002
+
+    def kill(at: int) -> None:
+        if at == killed_at:
+            threading.Timer(moment, os.kill, [os.getpid(), signal.SIGKILL]).start()
+
+    work(db, lambda line: os.write(file, line.encode() + b"\n"), before_commit=kill, **options)
     db.close()
 
 

@@ -85,18 +85,6 @@ class Job:
             start_new_session=True,
         )
 
-    def wait_for(self, ready: Callable[[], bool]) -> None:
-        """Wait until something is so that the process brings about.
-
-        Raises:
-            AssertionError: The process has ended, or it takes too long.
-        """
-        deadline = time.monotonic() + TIMEOUT
-        while not ready():
-            assert time.monotonic() < deadline, f"{self.function}: nothing comes of it"
-            assert self.process.poll() is None, f"{self.function}: {self.result()}"
-            time.sleep(0.005)
-
     def kill(self) -> None:
         """Kill it and what it has forked, if they still run."""
         with contextlib.suppress(ProcessLookupError):
@@ -104,6 +92,18 @@ class Job:
         self.process.wait()
         for file in self.printed:
             file.close()
+
+    def killed(self) -> int:
+        """Wait for its end by a signal; return the signal's number.
+
+        Raises:
+            AssertionError: It has ended in another way; with what it printed.
+        """
+        self.process.wait(TIMEOUT)
+        if self.process.returncode >= 0:
+            self.result()
+        self.kill()
+        return -self.process.returncode
 
     def result(self) -> Any:
         """Wait for its end; return what the function returned.

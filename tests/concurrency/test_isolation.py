@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
+import signal
 from typing import TYPE_CHECKING
 
 import appending
@@ -89,16 +89,15 @@ def test_killed_processes(path: Path, isolation: str) -> None:
     with pstore.open(path) as db:
         appending.create(db)
     rng = random.Random(3)
-    logs = [path.with_name(f"log {number}") for number in range(int(12 * SCALE))]
+    logs = [path.with_name(f"log {number}") for number in range(int(15 * SCALE))]
     options = {"path": str(path), "isolation": isolation, "count": 10**6, "pause": 0.0002}
     running: list[Job] = []
     try:
         for number, log in enumerate(logs):
-            running.append(Job("appending.work_alone", log=str(log), number=number, **options))
-            running[-1].wait_for(lambda log=log: log.exists() and log.stat().st_size > 0)
-            time.sleep(rng.random() * 0.1)
+            killed_at = rng.randint(20, 60)
+            running.append(Job("appending.work_alone", log=str(log), number=number, killed_at=killed_at, **options))
             if len(running) > 2:
-                running.pop(0).kill()
+                assert running.pop(0).killed() == signal.SIGKILL
     finally:
         for job in running:
             job.kill()
@@ -106,5 +105,5 @@ def test_killed_processes(path: Path, isolation: str) -> None:
     with pstore.open(path, "w") as db:
         history.append(appending.last_look(db, history))
     counts = judge(history, isolation)
-    assert counts["info"] > 2, "nobody was killed in a commit"
+    assert counts["info"] > 3, "nobody was killed in a commit"
     assert counts["ok"] > 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -243,6 +244,7 @@ def test_what_a_stand_in_can(place: Place, program: Program) -> None:
     assert one in [two, one]
     assert repr(one) == str(one) == f"{one}" == "<unavailable Gone#1>"
     assert not isinstance(one, (str, int, dict))
+    assert weakref.ref(one)() is one
     assert type(one) is type(two)
     assert one is db["kept"].gone
     assert db.label(db.key_of(one)) == "Gone#1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -380,7 +382,7 @@ def test_stand_ins_of_other_sessions(place: Place, program: Program) -> None:
 
 
 def test_session_that_has_changed_an_object_of_the_class(place: Place, program: Program) -> None:
-    """Its commit in the same transaction goes through; a change made behind the barrier's back conflicts, and isn't lost."""
+    """Its commit goes through, and what it has written is of the new class."""
     fill(place, program(OLD.format(""), "staff"))
     new = program(NEW.format(""), "crm")
     other = place.open()
@@ -392,6 +394,29 @@ def test_session_that_has_changed_an_object_of_the_class(place: Place, program: 
     with place.open() as db:
         assert db["ann"].greet() == "Hello Anna"
         assert db["ann"].__class__ is new.Customer
+
+
+def test_change_between_transactions_and_a_rename(place: Place, program: Program) -> None:
+    """What was changed when no transaction ran, and then renamed by another session, conflicts: nothing is lost unseen."""
+    old = program(OLD.format(""), "staff")
+    with place.open() as db:
+        db["ann"] = old.Person("Ann")
+        db["ann"].tags = []
+    new = program(NEW.format(""), "crm")
+    other = place.open()
+    tags = other["ann"].tags
+    other.commit()
+    tags.append("changed")
+    with place.open() as db:
+        db.rename_class("staff.Person", "crm.Customer")
+    with pytest.raises(pstore.ConflictError, match="Customer#1"):
+        other.commit()
+    assert tags == ["changed"]
+    other.rollback()
+    assert other["ann"].__class__ is new.Customer
+    assert other["ann"].tags == []
+    other["ann"].tags.append("again")
+    assert len(other.commit().keys) == 1
 
 
 def test_session_where_the_new_class_is_not_allowed(place: Place, program: Program) -> None:
@@ -644,3 +669,120 @@ def test_programs_that_differ(how: str, path: Path, elsewhere: Callable[..., str
             == expected
         )
     assert "people" not in sys.modules
+
+
+# --------------------------------------------------------------------------------------------------- whole histories
+
+CLASS = """
+import pstore
+def migrate(state, version):
+    state = dict(state)
+    for older in range(version, {version}):
+        state[f"n{{older + 1}}"] = state.pop(f"n{{older}}")
+    return state
+class {name}({base}):
+    {setstate}
+pstore.persistent({name}, version={version}, migrate=migrate, name={stored!r})
+"""
+PART = "class Part:\n    {0}\n"
+DEFAULTS = "def __setstate__(self, state): vars(self).update({'added': [], **state})"
+
+
+class History:
+    """A store that versions of a program read and change, each with its class somewhere else, next to what it should hold."""
+
+    def __init__(self, place: Place, program: Program, chance: random.Random) -> None:
+        self.place = place
+        self.program = program
+        self.chance = chance
+        self.base = chance.choice(["object", "list"])
+        self.stored = ""
+        self.version = 1
+        self.model: dict[str, tuple[int, str]] = {}  # name -> number, name of the friend
+        self.cls: Any = None
+        self.part: Any = None
+
+    def next_program(self) -> None:
+        """Another version of the program is run, in two sessions at once; reading is no change for it."""
+        self.version += self.chance.random() < 0.4
+        module, name = self.chance.choice([("one", "A"), ("other", "B")])
+        own = f"{module}.{name}"
+        renames = bool(self.model) and own != self.stored and self.chance.random() < 0.5
+        self.stored = self.stored or own
+        setstate = self.chance.choice(["pass", DEFAULTS])
+        for empty in "one", "other":
+            self.program("", empty)
+        source = CLASS.format(
+            name=name,
+            base=self.base,
+            setstate=setstate,
+            version=self.version,
+            stored=own if renames else self.stored,
+        )
+        self.cls = getattr(self.program(source, module), name)
+        self.part = self.program(PART.format(setstate), "parts").Part
+        sessions = [self.place.open(allow=["parts"], cache_size=self.chance.choice([1, 100])) for _ in range(2)]
+        if renames:
+            for session in sessions:
+                with contextlib.suppress(pstore.Error):
+                    _ = session["all"]
+            sessions[0].rename_class(self.stored, self.chance.choice([own, self.cls]))
+            self.stored = own
+            sessions[1].rollback()
+        before = self.place.records()
+        for session in sessions:
+            self.check(session)
+            assert session.changed() == []
+            assert session.commit().keys == ()
+            session.rollback()
+            self.check(session)
+        assert self.place.records() == before
+        for session in sessions:
+            self.change(session)
+            session.commit()
+            self.check(session)
+            for each in sessions:
+                each.rollback()
+                self.check(each)
+        for session in sessions:
+            session.close()
+
+    def check(self, db: pstore.Store) -> None:
+        """A session has what it should have."""
+        for name, (number, friend) in self.model.items():
+            thing = db[name]
+            assert thing.__class__ is self.cls
+            assert getattr(thing, f"n{self.version}") == thing.part.number == number
+            assert thing.numbers == list(range(number + 1))
+            assert thing.friend is db[friend]
+            assert db["all"][name] is thing
+        assert {id(thing) for thing in db.instances(self.cls)} == {id(db[name]) for name in self.model}
+
+    def change(self, db: pstore.Store) -> None:
+        """Make some things, and change others."""
+        for _ in range(self.chance.randrange(4)):
+            if not self.model or self.chance.random() < 0.4:
+                name, number = f"thing {len(self.model)}", 0
+                friend = self.chance.choice([*self.model, name])
+                db[name] = self.cls()
+                db[name].part, db[name].numbers = self.part(), []
+                db[name].friend = db[friend]
+                db.setdefault("all", {})[name] = db[name]
+            else:
+                name = self.chance.choice(list(self.model))
+                number, friend = self.model[name]
+                number += 1
+            self.model[name] = number, friend
+            setattr(db[name], f"n{self.version}", number)
+            db[name].part.number = number
+            db[name].numbers.append(number)
+            if self.chance.random() < 0.3:
+                db.savepoint()
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_histories(seed: int, place: Place, program: Program) -> None:
+    """Whatever versions of a program have written, the next one reads it all, in each session, and writes only its changes."""
+    history = History(place, program, random.Random(seed))
+    for _ in range(8):
+        history.next_program()

@@ -168,8 +168,6 @@ def test_migration_gets_what_was_stored(body: str, fill: str, stored: Any, place
         pstore.persistent(Thing, version=2, migrate=migrate)
     """)
     with place.open() as db:
-        if sys.version_info < (3, 11) and stored is None:
-            stored = {} if body == "pass" else stored
         assert db["a"].seen == repr(stored)
         assert [stored] == new.SEEN
 
@@ -839,6 +837,24 @@ def test_merge_of_versions(place: Place, program: Program) -> None:
     assert two["a"].count == 12
     one.rollback()
     assert one["a"].count == 12
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first of its class", "first of its version"])
+def test_listing_instances_and_new_codes(first: bool, place: Place, program: Program) -> None:
+    """A serializable transaction that has listed a class conflicts with an object that gets a code of its own."""
+    source = "import pstore\n@pstore.persistent{0}\nclass Thing: pass\n"
+    module = program(source.format(""))
+    with place.open() as db:
+        db["n"] = 0
+        if not first:
+            db["old"] = module.Thing()
+    module = program(source.format("(version=2)"))
+    one, two = place.open(isolation="serializable"), place.open()
+    one["n"] = 1 + len(list(one.instances(module.Thing)))
+    two["new"] = module.Thing()
+    two.commit()
+    with pytest.raises(pstore.ConflictError, match="Thing#"):
+        one.commit()
 
 
 def test_failed_commit_of_a_new_version(place: Place, program: Program) -> None:
