@@ -50,6 +50,8 @@ _IMMUTABLE: Final = (
 )
 #: Those of them of which a subclass, too, holds nothing that changes, though its objects have a `__dict__`.
 _IMMUTABLE_WITH_DICT: Final = (type, types.FunctionType, types.ModuleType, enum.Enum)
+#: Those of them of which an object of the very type refers to nothing that could change.
+_ATOMIC: Final = frozenset(_IMMUTABLE) - {frozenset, tuple}
 #: Builtin containers: made empty by their type, filled by their state.
 _CONTAINERS: Final = frozenset({list, dict, set, bytearray})
 
@@ -268,6 +270,35 @@ class Encoder:
             self._pickler.clear_memo()
             self._buffers.clear()
 
+    def encode_changed(self, obj: object, body: bytes) -> Encoded | None:
+        """Return what `encode` does; None where it would have this body and no flags, and nothing that can change.
+
+        Not looked at is the object's own `__dict__`.
+
+        Args:
+            obj: An object of a class that `is_plain`.
+            body: The body of its record as it was.
+
+        Raises:
+            PicklingError: As `encode`.
+        """
+        pickler = self._pickler
+        self.busy = True
+        try:
+            stream = pickler.dumps_state(obj)
+            if stream is None:
+                return self._encode(obj)
+            parts = pickler.memoized(_ATOMIC)
+            if stream == body and not parts and not self._buffers:
+                return None
+            pickler.clear_memo()
+            return self._encoded(type(obj), 0, [stream], parts)
+        finally:
+            self.busy = False
+            pickler.clear_memo()
+            if self._buffers:
+                self._buffers.clear()
+
     def encode_value(self, obj: object) -> bytes:
         """Return the stream of an atom, for the row of its name."""
         self.busy = True
@@ -280,7 +311,10 @@ class Encoder:
     def _encode(self, obj: object) -> Encoded:
         cls = type(obj)
         flags = 0
-        if cls in _CONTAINERS:
+        stream = self._pickler.dumps_state(obj) if is_plain(cls) else None
+        if stream is not None:
+            streams = [stream]
+        elif cls in _CONTAINERS:
             streams = [self._pickler.dumps(cls(obj) if cls is not bytearray else bytes(obj))]  # type: ignore[call-overload, call-arg]
         elif cls is tuple or cls is frozenset:
             flags, streams = CONSTRUCTED, [self._whole(obj), self._pickler.dumps(None)]
@@ -294,19 +328,33 @@ class Encoder:
                 flags = CONSTRUCTED
                 streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
             del reduced
-        memoized = self._take_memoized()
+        root = () if stream is not None else (obj,)
+        return self._encoded(cls, flags, streams, self._take_memoized(), root)
+
+    def _encoded(
+        self, cls: type, flags: int, streams: list[bytes], parts: list[object], root: tuple[object, ...] = ()
+    ) -> Encoded:
+        """Put together what was pickled.
+
+        Args:
+            cls: The object's class.
+            flags: Those of the record that are known.
+            streams: The streams.
+            parts: What the memo has held that isn't atomic, as `_held` wants it.
+            root: The object, if its own `__dict__` is to be looked at, too.
+        """
         # There are few classes among many objects; by id, as a metaclass may say that two are equal.
-        classes = {id(kind): kind for kind in map(type, memoized)}
+        classes = {id(kind): kind for kind in map(type, parts)}
         if _has_temporary_state(cls) or any(map(_has_temporary_state, classes.values())):
-            memoized = _held(memoized)
+            parts = _held(parts)
         changing = {
             number for number, kind in classes.items() if not is_immutable_type(kind) and kind is not _Constructor
         }
-        inline = [item for item in memoized if id(type(item)) in changing]
+        inline = [item for item in parts if id(type(item)) in changing]
         holders: list[object] = [
-            item for item in memoized if issubclass(type(item), (tuple, frozenset)) and not is_atom(item)
+            item for item in parts if issubclass(type(item), (tuple, frozenset)) and not is_atom(item)
         ]
-        inline += _empty_dicts([obj, *inline])
+        inline += _empty_dicts([*root, *inline])
         transparent = _is_transparent(cls) and all(_is_transparent(classes[number]) for number in changing)
         body = b"".join(streams)
         if self._buffers:
@@ -315,7 +363,7 @@ class Encoder:
         return Encoded(flags, body, inline, holders, transparent)
 
     def _take_memoized(self) -> list[object]:
-        memoized = self._pickler.memoized()
+        memoized = self._pickler.memoized(_ATOMIC)
         self._pickler.clear_memo()
         return memoized
 
