@@ -328,6 +328,102 @@ class TestWhatHappensToInstances:
         assert vars(obj) == {"z": 1, "a": 2}
 
 
+class TestRoomForNames:
+    @pytest.mark.parametrize("names", [(), ("a", "b", "c")], ids=["none", "some"])
+    def test_many_instances_before_the_first_attribute(self, engine: Engine, names: tuple[str, ...]) -> None:
+        """They get attributes, and with a shared layout no `__dict__` for that, though the class has never met the names."""
+        cls = make_class()
+        sub = make_class(cls, __slots__=())
+        shares = engine.module.share_layout(sub, cls, names)
+        objs = [engine.module.new_instance(sub) for _ in range(500)]
+        for obj in objs:
+            engine.module.set_class(obj, cls)
+            obj.a, obj.b, obj.c = 1, [2], obj
+        assert all((obj.a, obj.b, obj.c) == (1, [2], obj) for obj in objs)
+        if shares:
+            assert not any(dict in map(type, gc.get_referents(obj)) for obj in objs)
+        for number in range(60):  # more than any has room for
+            for obj in objs[::7]:
+                setattr(obj, f"name{number}", number)
+        assert all(len(vars(obj)) == 63 for obj in objs[::7])
+
+    def test_names_are_only_told(self, engine: Engine) -> None:
+        """No instance has them, nothing of the class is asked, and what can't be a name is passed over."""
+        cls = make_class(a=property(lambda self: pytest.fail("it was asked")), __del__=lambda self: pytest.fail("run"))
+        sub = make_class(cls, __slots__=(), __del__=lambda self: None)
+        engine.module.share_layout(sub, cls, ["a", "b", 5, None, *map(str, range(100))])
+        assert vars(engine.module.new_instance(sub)) == {}
+
+    def test_any_class(self, engine: Engine) -> None:
+        """Instances are made as by `object.__new__`, with its errors."""
+        for cls in make_class(), Slots, object:
+            assert type(engine.module.new_instance(cls)) is cls
+        for wrong in list, Abstract, 5:
+            with pytest.raises(TypeError):
+                engine.module.new_instance(wrong)
+
+
+class TestClearAttributes:
+    def test_all_are_gone(self, engine: Engine) -> None:
+        """Whatever the class, and whether there is a `__dict__`; descriptors of classes aren't asked."""
+
+        class Refusing:
+            def __get__(self, obj: Any, cls: Any = None) -> Any:
+                return "of the descriptor"
+
+            def __set__(self, obj: Any, value: Any) -> None:
+                raise AssertionError
+
+            __delete__ = __set__  # type: ignore[assignment]
+
+        for how in range(3):
+            for at in range(2):
+                cls = make_class()
+                sub = make_class(cls, __slots__=(), a=Refusing())
+                engine.module.share_layout(sub, cls)
+                last = (cls, sub)[at]
+                obj: Any = cls()
+                obj.a, obj.b, obj.c = 1, [2], obj
+                if how == 1:
+                    vars(obj)
+                elif how == 2:
+                    cls.b = Refusing()  # type: ignore[attr-defined]
+                engine.module.set_class(obj, last)
+                engine.module.clear_attributes(obj)
+                assert type(obj) is last
+                assert vars(obj) == {}
+
+    def test_a_held_dict_stays(self, engine: Engine) -> None:
+        """The object gets another one."""
+        obj: Any = make_class()()
+        obj.a = 1
+        held = vars(obj)
+        engine.module.clear_attributes(obj)
+        assert held == {"a": 1}
+        assert vars(obj) == {}
+
+    def test_finalizers_may_set_attributes(self, engine: Engine) -> None:
+        """What goes may run code that uses the object."""
+
+        class Setting:
+            def __init__(self, obj: Any) -> None:
+                self.obj = obj
+
+            def __del__(self) -> None:
+                if not hasattr(self.obj, "late"):
+                    self.obj.late = 1
+
+        obj: Any = make_class()()
+        obj.a, obj.b = 1, Setting(obj)
+        engine.module.clear_attributes(obj)
+        assert "b" not in vars(obj)
+
+    def test_none_at_all(self, engine: Engine) -> None:
+        """What has no `__dict__` is passed over."""
+        for obj in 5, Slots(), object():
+            engine.module.clear_attributes(obj)
+
+
 class TestHeldDict:
     def test_who_holds_it(self, engine: Engine) -> None:
         """One reference, the object's own, is none; each further one is."""
