@@ -214,12 +214,11 @@ class Committer:
         self._names.pending.clear()
         self._restore_since(0)
         self.end()
-        overtaken, self._conflicts.overtaken = self._conflicts.overtaken & self._states.baselines.keys(), set()
         self._conflicts.refused = None
         self._cache.shrink()
-        if overtaken:
-            self._snapshot()
-            self._restorer.replace({key for key in overtaken if not self._restorer.restore(key, anew=True)})
+        self._conflicts.overtaken &= self._states.baselines.keys()
+        if self._conflicts.overtaken:
+            self._snapshot()  # they become what others have made of them
 
     def _restore_since(self, mark: int) -> None:
         """Undo what was changed after a savepoint; 0 for all."""

@@ -341,7 +341,7 @@ class Session:
                 reader = transactions.read()
                 if self._transactions.current_to is None:
                     self._transactions.current_to = self._allocator.head.revision
-                elif self._allocator.head.revision != self._transactions.current_to:
+                elif self._allocator.head.revision != self._transactions.current_to or self._conflicts.overtaken:
                     self._catch_up(reader, self._transactions.current_to)
             except BaseException:
                 transactions.end()
@@ -357,10 +357,11 @@ class Session:
         newest = changes_since(reader, since)
         baselines, compared = self._states.baselines, set(self._states.compared())
         stale = {key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]}
+        stale |= self._conflicts.overtaken & baselines.keys()  # those that have been changed back are dropped, too
         renamed = {code_of(key) for key in newest if not serial_of(key)}
         affected = self._renames.affected(renamed) - stale if renamed else set()
         changed = {key for key in compared & (stale | affected) if self._restorer.unchanged(key) is None}
-        self._conflicts.overtaken |= changed
+        self._conflicts.overtaken = changed
         if renamed:
             self._renames.take_in(reader, renamed, affected - changed)
         stale &= baselines.keys()

@@ -93,7 +93,7 @@ class Outcome:
         names: The same of names.
         conflicts: Those of the two that others have written; when there are any, nothing is written.
         must: Whether a serializable transaction has certainly read what others have written.
-        newer: Everything that others have written since the snapshot.
+        newer: Everything that others have written and this session doesn't have.
     """
 
     keys: set[int]
@@ -138,6 +138,7 @@ class ModelSession:
                 if self.tell(obj) != self.base[key]:
                     self.overtaken.add(key)
                 else:
+                    self.overtaken.discard(key)
                     self.refill(key)
 
     def get(self, name: str) -> Any:
@@ -318,8 +319,9 @@ class ModelSession:
         history, since = self.history, self.snapshot
         done.newer = {key for key in history.records if history.record(key, history.revision)[0] > since}
         done.newer |= {name for name in history.names if history.name(name, history.revision)[0] > since}
-        done.conflicts = {what for what in done.keys | done.names if what in done.newer or what in self.overtaken}
-        done.must = self.serializable and self.was_read(done.newer)
+        done.newer |= self.overtaken
+        done.conflicts = {what for what in done.keys | done.names if what in done.newer}
+        done.must = self.serializable and self.was_read(done.newer - self.overtaken)
         self.prepared = (changed, contents, new)
         if done.conflicts:
             self.refuse(done)

@@ -124,3 +124,39 @@ def test_doctors_of_two_isolations(backend: Backend) -> None:
             else:
                 second.commit()
             db.rollback()
+
+
+def test_what_was_overtaken_and_changed_back(backend: Backend) -> None:
+    """A list that was changed between two transactions, and back, is the newest one when the next begins."""
+    with pstore.open(backend) as db, db.session() as other:
+        held = db["list"] = [1]
+        db["atom"] = 0
+        db.commit()
+        other["list"].append(2)
+        other.commit()
+        held.append(9)
+        assert db["atom"] == 0
+        held.pop()
+        db["atom"] = 1
+        db.commit()
+        assert db["list"] == [1, 2]
+        db["list"].append(3)
+        db.commit()
+        other.rollback()
+        assert other["list"] == [1, 2, 3]
+
+
+def test_what_was_overtaken_and_dropped(backend: Backend) -> None:
+    """A rollback succeeds where a list that others have changed too is dropped from memory in the middle of it."""
+    with pstore.open(backend, cache_size=1) as db, pstore.open(backend) as other:
+        db["list"], db["more"] = [1], [[n] for n in range(5)]
+        db.commit()
+        held = db["list"]
+        db.commit()
+        other["list"].append(2)
+        other.commit()
+        held.append(9)
+        assert len(db) == 2
+        del held
+        db.rollback()
+        assert db["list"] == [1, 2]

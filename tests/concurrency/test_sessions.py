@@ -341,6 +341,23 @@ class Sessions(RuleBasedStateMachine):
         if not self.commit_pair(one):
             self.rollback_pair(one)
 
+    @rule(which=WHICH, other=st.integers(1, 2), path=PATHS, atom=ATOMS, between=WORK, work=WORK)
+    def overtake(self, which: int, other: int, path: list[int], atom: int, between: Any, work: Any) -> None:
+        """A list is changed in memory between two transactions, and perhaps back; another session may change it too."""
+        one, two = self.pairs[which], self.pairs[(which + other) % 3]
+        self.hold(one, path)
+        if not self.commit_pair(one):
+            self.rollback_pair(one)
+        self.do(two, [*between, ("link_new", {"owner": path, "at": 0, "kind": "atom", "atom": atom})])
+        self.commit_pair(two)
+        change = {"choice": len(one.held) - 1, "atom": atom}
+        self.change_held_list(one, **change, take=False)
+        one.begin()
+        if atom % 2:
+            self.change_held_list(one, **change, take=True)
+        self.do(one, work)
+        self.commit_pair(one)
+
     @rule(which=WHICH)
     def commit(self, which: int) -> None:
         self.commit_pair(self.pairs[which])
@@ -386,6 +403,8 @@ class Sessions(RuleBasedStateMachine):
         """Roll both back."""
         pair.db.rollback()
         pair.model.rollback()
+        if pair.model.snapshot is not None:  # to have what others have changed, the next transaction may have begun
+            pair.begin()
         pair.end(undone=True)
 
     def make_savepoint(self, pair: Pair) -> None:
