@@ -93,7 +93,8 @@ class Allocator:
         if not self._catalog.knows(cls):
             self._begin_write()
         code = self._catalog.code_of(cls, self.head.next_code)
-        self.head = self.head._replace(next_code=max(self.head.next_code, code + 1))
+        if code >= self.head.next_code:
+            self.head = self.head._replace(next_code=code + 1)
         return code
 
     def reference(self, cls: type) -> int:

@@ -31,16 +31,17 @@ class Aside:
 
     Attributes:
         mark: The number of the newest savepoint; none is used twice.
+        count: How many rows there are, older ones of a key included.
     """
 
     def __init__(self) -> None:
         self.mark = 0
         self._database: sqlite3.Connection | None = None
-        self._count = 0
+        self.count = 0
 
     def __bool__(self) -> bool:
         """Return whether there are any records."""
-        return self._count > 0
+        return self.count > 0
 
     def put(self, rows: Iterable[tuple[int, bytes]]) -> int:
         """Keep rows by key as what a new savepoint has written, and return its number.
@@ -69,7 +70,7 @@ class Aside:
                 self._database.execute(CREATE)
                 self._database.execute("BEGIN")
             self._database.execute(PUT, (_packed(key), self.mark, row))
-            self._count += 1
+            self.count += 1
 
     def get(self, key: int) -> bytes | None:
         """Return the newest row of a key, or None."""
@@ -93,13 +94,13 @@ class Aside:
     def back_to(self, mark: int) -> None:
         """Take away what was written after the savepoint of this number."""
         if self._database is not None:
-            self._count -= self._database.execute(BACK, (mark,)).rowcount
+            self.count -= self._database.execute(BACK, (mark,)).rowcount
 
     def clear(self) -> None:
         """Take away everything."""
         if self._database is not None:
             self._database.close()
-            self._database, self._count = None, 0
+            self._database, self.count = None, 0
 
 
 def _packed(key: int) -> bytes:

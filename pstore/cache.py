@@ -92,7 +92,8 @@ class Cache:
 
     def relieve(self) -> None:
         """In the middle of a transaction: forget objects that nothing refers to, if there are many states."""
-        if not self._exceeds(self._relieve_above):
+        states, (records, size) = self._states, self._relieve_above
+        if len(states.baselines) <= records and states.size <= size:
             return
         oldest = list(self._states.touched)[: -max(1, self._limits.records // 2)]
         for key in oldest:

@@ -80,6 +80,8 @@ class Catalog:
         policy: What may be named.
 
     Attributes:
+        simple: For the loader: the class of a code, where it has found that loading its objects takes nothing special. It
+            holds as long as what `resolve` has found, and is emptied with that.
         unavailable: Codes that `resolve` or `class_of` has raised an error for, other than CorruptRecord.
     """
 
@@ -91,6 +93,7 @@ class Catalog:
         self._codes: dict[tuple[str, int], int] = {}
         self._first_codes: dict[str, int] = {}
         self._classes: dict[int, type] = {}  # code -> class, whatever the versions
+        self.simple: dict[int, type] = {}
         self._resolved: dict[int, type] = {}  # the same, where the class can read what the code has written
         self._migrations: dict[int, tuple[Migration, int]] = {}  # for states that were written with the code
         #: By the id of a class, which is entered with it: a metaclass may say that two classes are equal.
@@ -225,6 +228,7 @@ class Catalog:
             self._pending[code] = name
             self._enter(code, name)
         self._classes[code] = self._resolved[code] = cls
+        self.simple.pop(code, None)
         self._code_of_class[id(cls)] = code, cls
         return code
 
@@ -398,6 +402,7 @@ class Catalog:
         known, self._names = sorted(self._names.items()), {}
         for table in (self._codes, self._first_codes, self._code_of_class, self._aliases, self._migrations):
             table.clear()
+        self.simple.clear()
         for classes in (self._classes, self._resolved):
             for code in [code for code in classes if code > 0]:
                 del classes[code]

@@ -10,7 +10,6 @@ This module compares bodies with what was loaded. It knows nothing of backends; 
 
 from __future__ import annotations
 
-import contextlib
 import graphlib
 import re
 from collections import deque
@@ -19,17 +18,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore.catalog import refusal
 from pstore.declare import is_declared
+from pstore.early import in_sets_of_their_own
 from pstore.errors import ForeignObject
 from pstore.ghosts import Barrier, is_any_ghost, own_dict
 from pstore.identity import is_elsewhere
 from pstore.keys import make_key
-from pstore.pickle import Unpicklable, reduce_value
+from pstore.pickle import Unpicklable, has_held_dict, reduce_value
 from pstore.pickle.policy import Unnameable
 from pstore.records import PROTOCOL, Encoded, Encoder, is_plain, named_in, references, split_body
 from pstore.rows import CONSTRUCTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pickle import PickleError
 
     from pstore.allocation import Allocator
@@ -64,6 +64,9 @@ class Draft(NamedTuple):
     def differs(self, baseline: Baseline | None) -> bool:
         """Return whether this isn't what was loaded."""
         return baseline is None or (self.body, self.flags, self.code) != (baseline.body, baseline.flags, baseline.code)
+
+
+_NO_BASELINES: Final[Mapping[int, Baseline]] = {}
 
 
 class _NewFound(Exception):
@@ -106,6 +109,10 @@ class Changes:
         self._instead: dict[int, object] = {}  # key -> what is pickled in place of the object that has the key
         self._classes: list[int] = []  # keys of classes that joined the identity map
         self._comparing = False
+        #: Records that `gather` has found unchanged, with nothing in them that can change: they need no draft.
+        self._idle: list[int] = []
+        #: By the ids of classes whose objects may be such: their codes, in one `gather`.
+        self._code_of_plain: dict[int, int] = {}
 
     def adopt(self, obj: object) -> int:
         """Return the key of an object, a new one if it has none; its record then belongs to the next `gather`.
@@ -142,25 +149,58 @@ class Changes:
         except Exception:  # noqa: BLE001, S110  # the object's own, which would come up again when it is pickled
             pass
 
-    def gather(self, keys: Iterable[int]) -> dict[int, Draft]:
+    def gather(self, keys: Iterable[int], baselines: Mapping[int, Baseline] = _NO_BASELINES) -> dict[int, Draft]:
         """Pickle these records and all new ones.
 
         Args:
             keys: The records to compare, beside those that were adopted.
+            baselines: What to compare them with, as far as that is known.
 
         Returns:
-            A draft of each, by key.
+            A draft of each, by key; but none of the `idle` ones.
 
         Raises:
             PickleError: An object can't be pickled or isn't allowed; call `withdraw`.
         """
-        self._waiting.extend(keys)
-        while self._waiting:
-            key = self._waiting.popleft()
-            if key not in self._drafts:
+        waiting, drafts = self._waiting, self._drafts
+        waiting.extend(keys)
+        self._code_of_plain.clear()
+        objects, instead, codes = self._identity.objects, self._instead, self._code_of_plain
+        encode_changed, idle = self._encoder.encode_changed, self._idle.append
+        # Most objects haven't changed. This loop is where a commit spends its time.
+        while waiting:
+            key = waiting.popleft()
+            if key in drafts:
+                continue
+            baseline = baselines.get(key)
+            if baseline is None or key in instead:
                 self._process(key)
+                continue
+            flags, code, _, body = baseline
+            obj = objects[key]
+            known = codes.get(id(type(obj)))
+            if known is None:
+                known = codes[id(type(obj))] = self._code_if_plain(type(obj))
+            if flags or known != code:
+                self._process(key)
+                continue
+            try:
+                encoded = encode_changed(obj, body)
+            except Unpicklable as error:
+                raise self._tell(error, self._root_label(key), attributes=True) from None
+            if encoded is None:
+                idle(key)
+            else:
+                self._process(key, encoded)
         self._refuse_circular_construction()
-        return self._drafts
+        return drafts
+
+    def idle(self) -> list[int]:
+        """Return the keys of the records that need no draft: unchanged, and with nothing in them that can change.
+
+        An object's own `__dict__` is left out of that.
+        """
+        return [key for key in self._idle if key not in self._drafts]
 
     def encode_instead(self, key: int, obj: object) -> Draft:
         """Pickle another object as the record of a key; what is new in it belongs to the next `gather`.
@@ -236,17 +276,30 @@ class Changes:
             self._identity.keys.pop(id(obj), None)
         self._instead.clear()
         self._waiting.clear()
+        self._idle = []
         self._drafts = {}
         self._owner.clear()
         self._disowned.clear()
 
-    def _process(self, key: int) -> None:
-        encoded = self._encode(key)
+    def _code_if_plain(self, cls: type) -> int:
+        """Return the code of a class whose objects can be put behind the barrier; 0 for another class."""
+        if is_plain(cls) and self._catalog.knows(cls) and self._ghosts.of(cls) is not None:
+            return self._catalog.code_of(cls, 0)
+        return 0
+
+    def _process(self, key: int, encoded: Encoded | None = None) -> None:
+        if encoded is None:
+            encoded = self._encode(key)
         for inline in encoded.inline:
             self._refuse_foreign(inline)
         shared = [obj for obj in encoded.inline if self._owner.get(id(obj), key) != key]
         if shared:
             encoded = self._promote(key, shared)
+        circular = in_sets_of_their_own([*encoded.inline, *encoded.holders], self._identity.keys)
+        if circular:
+            for inline in circular:
+                self._give_record(inline)
+            encoded = self._encode(key)
         obj = self._object(key)
         cls = self._ghosts.real_class(obj)
         # What isn't new may turn out to be unchanged, and then needs no code though it has been read with a newer class.
@@ -255,7 +308,7 @@ class Changes:
         self._drafts[key] = Draft(encoded.flags, code, encoded.body, *encoded[2:])
         self._owner.update(dict.fromkeys(map(id, encoded.inline), key))
         # No record for a `__dict__` that several objects have: each keeps the attributes, as with a plain pickle.
-        with contextlib.suppress(AttributeError):
+        if encoded.inline and has_held_dict(obj):
             self._owner.pop(id(own_dict(obj)), None)
 
     def _object(self, key: int) -> object:
@@ -276,10 +329,13 @@ class Changes:
         for owner in {self._owner[id(obj)] for obj in outermost}:
             self._disown(owner)
         for obj in outermost:
-            promoted = self._enter(obj)
-            self.new[promoted] = obj
-            self._waiting.appendleft(promoted)
+            self._give_record(obj)
         return self._encode(key)
+
+    def _give_record(self, obj: object) -> None:
+        key = self._enter(obj)
+        self.new[key] = obj
+        self._waiting.appendleft(key)
 
     def _refuse_circular_construction(self) -> None:
         """Refuse objects that are made from each other by their constructors' arguments: they couldn't be made again."""

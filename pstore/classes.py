@@ -6,6 +6,7 @@ and a look-up in a dict its `__hash__` and `__eq__`. This module knows classes o
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def remembered(verdict: Callable[[type], T]) -> Callable[[type], T]:
     """Return a function that answers as another one does, and asks it once for each class."""
     known: dict[int, tuple[T, type]] = {}  # by the id of a class, which is entered with what was found
 
+    @functools.wraps(verdict)
     def ask(cls: type) -> T:
         try:
             return known[id(cls)][0]

@@ -18,8 +18,9 @@ from pstore.catalog import refusal
 from pstore.conflicts import Conflicts, Work
 from pstore.declare import is_declared
 from pstore.errors import ClassNotAllowed, MissingRecord, SavepointEnded
-from pstore.ghosts import Ghosts, set_class
+from pstore.ghosts import Ghosts
 from pstore.names import Content, Names
+from pstore.pickle import set_class
 from pstore.records import is_atom
 from pstore.rows import REFERENCE, Head
 from pstore.states import Baseline, States
@@ -150,7 +151,8 @@ class Committer:
     def _gather(self, work: Work) -> None:
         """Pickle what may have changed and what is new."""
         work.names = self._names.changes(self._content_of)
-        work.drafts = self._changes.gather(self._states.compared())
+        work.drafts = self._changes.gather(self._states.compared(), self._states.baselines)
+        work.idle = self._changes.idle()
         work.changed = self._restorer.changed(work.drafts)
         work.drafts.update(work.changed)
 
@@ -324,6 +326,7 @@ class Committer:
                 draft = work.drafts[key]
                 self._states.put(key, Baseline(draft.flags, draft.code, revisions[key], draft.body))
         self._changes.settle()
+        self._restorer.rest_idle(work.idle)
         for key, draft in work.drafts.items():
             self._restorer.rest(key, draft)
 

@@ -37,13 +37,15 @@ class Work:
 
     Attributes:
         names: The names that were set, with their content, or removed, with None.
-        drafts: The records of all objects that were compared, by key.
+        drafts: The records of all objects that were compared, by key, but of those that are idle.
+        idle: Keys of objects that haven't changed, and have nothing in them that can (`Changes.idle`).
         changed: Those that are to be written.
         mine: Of those that were merged: what this session would have written.
     """
 
     names: dict[str, Content | None] = field(default_factory=dict)
     drafts: dict[int, Draft] = field(default_factory=dict)
+    idle: list[int] = field(default_factory=list)
     changed: dict[int, Draft] = field(default_factory=dict)
     mine: dict[int, Draft] = field(default_factory=dict)
 

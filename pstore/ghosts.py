@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import opcode
 import operator
 import types
 from typing import TYPE_CHECKING, Any, Final
 
 from pstore.classes import MISSING, bases, bound, find, namespace, own
-from pstore.holding import held_outside
+from pstore.pickle import clear_attributes, set_class, share_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +57,6 @@ _HAVE_CODE: Final = (types.FunctionType, property)
 _WAKE: Final = "_pstore_wake"
 
 _object_hash: Final = object.__dict__["__hash__"]
-_set_class = object.__dict__["__class__"].__set__
 
 
 class Barrier:
@@ -123,11 +123,6 @@ def is_any_ghost(obj: object) -> bool:
     return issubclass(type(obj), Barrier)
 
 
-def set_class(obj: object, cls: type) -> None:
-    """Set the class of an object, past anything that its class defines."""
-    _set_class(obj, cls)
-
-
 def own_dict(obj: object) -> dict[str, object]:
     """Return the `__dict__` of an object that is awake, running no code of its class's.
 
@@ -140,11 +135,7 @@ def own_dict(obj: object) -> dict[str, object]:
 
 def drop_state(obj: object, cls: type) -> None:
     """Remove every attribute of an object of class `cls`, those in slots too, running no code of its class's."""
-    with contextlib.suppress(AttributeError):  # slots only
-        if held_outside([own_dict(obj)]):  # by other objects, whose `__dict__` it is as well, or by the application
-            object.__setattr__(obj, "__dict__", {})
-        else:
-            own_dict(obj).clear()
+    clear_attributes(obj)  # another object's `__dict__`, or one that the application has, stays as it is
     for _, slot in _slots(cls):
         with contextlib.suppress(AttributeError):  # not set
             slot.__delete__(obj)
@@ -161,12 +152,35 @@ def _try_generate(cls: type, wake: Callable[[Any], None]) -> type | None:
     """Generate the class and try it on an object; a class with a layout of its own doesn't let its class be set."""
     try:
         generated = _generate(cls, wake)
+        # So that waking leaves an object as the class itself makes it.
+        share_layout(generated, cls, _likely_attributes(cls))
         trial: object = object.__new__(generated)
         set_class(trial, cls)
         set_class(trial, generated)  # again, so that no `__del__` of C's runs
     except TypeError:
         return None
     return generated
+
+
+def _likely_attributes(cls: type) -> Iterator[str]:
+    """Yield names that instances of a class are likely to have as attributes, in the order in which they get them."""
+    for base in reversed(bases(cls)):
+        members = namespace(base)
+        for declared in ("__annotations__", "__static_attributes__"):  # the latter from Python 3.13 on
+            found = members.get(declared)
+            if isinstance(found, (dict, tuple)):
+                yield from found
+        init = members.get("__init__")
+        if isinstance(init, types.FunctionType):
+            code, names = init.__code__.co_code, init.__code__.co_names
+            yield from (names[code[at + 1]] for at in range(0, len(code), 2) if _sets_one_of(names, code, at))
+
+
+def _sets_one_of(names: tuple[str, ...], code: bytes, at: int) -> bool:
+    return code[at] == _STORE_ATTR and code[at + 1] < len(names)
+
+
+_STORE_ATTR: Final = opcode.opmap["STORE_ATTR"]
 
 
 def _generate(cls: type, wake: Callable[[Any], None]) -> type:

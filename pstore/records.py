@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import copyreg
+import dataclasses
 import datetime
 import decimal
 import enum
@@ -19,6 +20,7 @@ import ipaddress
 import pathlib
 import re
 import struct
+import sys
 import types
 import uuid
 import zoneinfo
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pstore.classes import MISSING, find, remembered
 from pstore.pickle import PickleBuffer, Pickler, Unpickler, apply_state, reduce_value
-from pstore.pickle.reduction import GENERIC_ALIAS, UNION, parametrized, refuse_named, union
+from pstore.pickle.reduction import GENERIC_ALIAS, UNION, parametrized, refuse_named, set_attributes, set_slots, union
 from pstore.rows import BUFFERS, CONSTRUCTED
 
 if TYPE_CHECKING:
@@ -48,23 +50,19 @@ _IMMUTABLE: Final = (
 )
 #: Those of them of which a subclass, too, holds nothing that changes, though its objects have a `__dict__`.
 _IMMUTABLE_WITH_DICT: Final = (type, types.FunctionType, types.ModuleType, enum.Enum)
+#: Those of them of which an object of the very type refers to nothing that could change.
+_ATOMIC: Final = frozenset(_IMMUTABLE) - {frozenset, tuple}
 #: Builtin containers: made empty by their type, filled by their state.
 _CONTAINERS: Final = frozenset({list, dict, set, bytearray})
 
 
-def _holds_nothing_that_changes(cls: type) -> bool:
+@remembered
+def is_immutable_type(cls: type) -> bool:
+    """Return whether an object of this very class never changes (what a tuple holds may)."""
     if cls in _IMMUTABLE or issubclass(cls, _IMMUTABLE_WITH_DICT):
         return True
     # A subclass without a `__dict__` or slots (a named tuple) has nowhere to keep what could change.
     return issubclass(cls, _IMMUTABLE) and not cls.__dictoffset__ and not copyreg._slotnames(cls)  # type: ignore[attr-defined]
-
-
-_is_immutable: Final = remembered(_holds_nothing_that_changes)
-
-
-def is_immutable_type(cls: type) -> bool:
-    """Return whether an object of this very class never changes (what a tuple holds may)."""
-    return _is_immutable(cls)
 
 
 def is_atom(obj: object) -> bool:
@@ -114,25 +112,34 @@ _GIVE_THEIR_OWN: Final = frozenset(
 )
 
 
+_DATACLASS_GETSTATE: Final = getattr(dataclasses, "_dataclass_getstate", MISSING)
 _OBJECTS_GETSTATE: Final = find(object, "__getstate__")  # from Python 3.11 on
 
 
 def _is_transparent(cls: type) -> bool:
     """Return whether an object of the class gives its own parts when it is pickled, never copies of them."""
-    return cls in _GIVE_THEIR_OWN or (is_plain(cls) and find(cls, "__getstate__") is _OBJECTS_GETSTATE)
+    return cls in _GIVE_THEIR_OWN or (is_plain(cls) and _gives_own_parts(cls, _getstate(cls)))
 
 
-def _has_no_code_to_load(cls: type) -> bool:
-    own = not is_plain(cls) and cls not in _GIVE_THEIR_OWN and cls is not tuple and cls is not frozenset
-    return not own and find(cls, "__setstate__") is MISSING
+def _getstate(cls: type) -> Any:
+    return getattr(cls, "__getstate__", MISSING) if type(cls) is type else find(cls, "__getstate__")
 
 
-_as_written: Final = remembered(_has_no_code_to_load)
+def _gives_own_parts(cls: type, getstate: Any) -> bool:
+    if getstate is _OBJECTS_GETSTATE or getstate is _DATACLASS_GETSTATE:
+        return True
+    code = getattr(getstate, "__code__", None)  # those that a library has made
+    name = (getattr(getstate, "__module__", None), getattr(code, "co_name", None))
+    return name == ("attr._make", "slots_getstate") or (
+        name == ("pydantic.main", "__getstate__") and not find(cls, "__private_attributes__")
+    )
 
 
+@remembered
 def loads_as_written(cls: type) -> bool:
     """Return whether an object of the class is loaded as what was written, with no code of its own that could change it."""
-    return _as_written(cls)
+    own = not is_plain(cls) and cls not in _GIVE_THEIR_OWN and cls is not tuple and cls is not frozenset
+    return not own and find(cls, "__setstate__") is MISSING
 
 
 class Encoded(NamedTuple):
@@ -154,6 +161,48 @@ class Encoded(NamedTuple):
     transparent: bool
 
 
+# Measured, because how many references a call itself adds depends on the interpreter.
+_alone: Final[list[object]] = [[]]
+_UNHELD: Final = sys.getrefcount(_alone[0])
+
+
+def _has_temporary_state(cls: type) -> bool:
+    """Return whether the state of an object of the class, or what it is made of, is a copy that is made when it is asked for."""
+    if is_immutable_type(cls):
+        return issubclass(cls, tuple) and cls is not tuple
+    return bool(copyreg._slotnames(cls)) or _getstate(cls) is not _OBJECTS_GETSTATE  # type: ignore[attr-defined]
+
+
+def _held(memoized: list[object]) -> list[object]:
+    """Leave out what only the pickler has held: the tuples, lists and dicts that were made for the states of objects.
+
+    No object leads to them, and while they are there, what they hold seems to be held by somebody else.
+
+    Args:
+        memoized: All that was pickled, held by nobody but its owners and this list, which is changed.
+    """
+    candidates = [
+        index
+        for index, kind in enumerate(map(type, memoized))
+        if kind is tuple or kind is dict or kind is list  # not `in`, which would ask a metaclass
+    ]
+    while candidates:
+        held = []
+        for index in reversed(candidates):
+            if sys.getrefcount(memoized[index]) == _UNHELD:
+                memoized[index] = None
+            else:
+                held.append(index)
+        if len(held) == len(candidates):
+            break
+        candidates = held[::-1]
+    return memoized
+
+
+#: Whether an object may have a `__dict__` that the garbage collector isn't told of, as its values are.
+_DICT_IS_HIDDEN: Final = sys.version_info >= (3, 13)
+
+
 def _empty_dicts(objects: list[object]) -> list[object]:
     """Return those dicts of attributes that are there and empty: no pickler meets them, and they may be held and filled.
 
@@ -164,7 +213,11 @@ def _empty_dicts(objects: list[object]) -> list[object]:
     for obj in objects:
         if type(obj).__dictoffset__:
             # Asking for `__dict__` would make one where there is none yet.
-            found.update({id(part): part for part in gc.get_referents(obj) if type(part) is dict and not part})
+            parts = gc.get_referents(obj)
+            if _DICT_IS_HIDDEN and len(parts) == 1:  # its class, so it has no attributes
+                parts.append(object.__getattribute__(obj, "__dict__"))
+            found.update({id(part): part for part in parts if type(part) is dict and not part})
+            del parts
     if found:
         for obj in objects:  # empty dicts that are the values of attributes
             found.pop(id(obj), None)
@@ -217,6 +270,35 @@ class Encoder:
             self._pickler.clear_memo()
             self._buffers.clear()
 
+    def encode_changed(self, obj: object, body: bytes) -> Encoded | None:
+        """Return what `encode` does; None where it would have this body and no flags, and nothing that can change.
+
+        Not looked at is the object's own `__dict__`.
+
+        Args:
+            obj: An object of a class that `is_plain`.
+            body: The body of its record as it was.
+
+        Raises:
+            PicklingError: As `encode`.
+        """
+        pickler = self._pickler
+        self.busy = True
+        try:
+            stream = pickler.dumps_state(obj)
+            if stream is None:
+                return self._encode(obj)
+            parts = pickler.memoized(_ATOMIC)
+            if stream == body and not parts and not self._buffers:
+                return None
+            pickler.clear_memo()
+            return self._encoded(type(obj), 0, [stream], parts)
+        finally:
+            self.busy = False
+            pickler.clear_memo()
+            if self._buffers:
+                self._buffers.clear()
+
     def encode_value(self, obj: object) -> bytes:
         """Return the stream of an atom, for the row of its name."""
         self.busy = True
@@ -229,7 +311,10 @@ class Encoder:
     def _encode(self, obj: object) -> Encoded:
         cls = type(obj)
         flags = 0
-        if cls in _CONTAINERS:
+        stream = self._pickler.dumps_state(obj) if is_plain(cls) else None
+        if stream is not None:
+            streams = [stream]
+        elif cls in _CONTAINERS:
             streams = [self._pickler.dumps(cls(obj) if cls is not bytearray else bytes(obj))]  # type: ignore[call-overload, call-arg]
         elif cls is tuple or cls is frozenset:
             flags, streams = CONSTRUCTED, [self._whole(obj), self._pickler.dumps(None)]
@@ -242,18 +327,45 @@ class Encoder:
             else:
                 flags = CONSTRUCTED
                 streams = [self._pickler.dumps(_Constructor(*reduced[:2])), self._pickler.dumps(_filling(reduced[2:]))]
-        memoized = self._pickler.memoized()
-        inline = [item for item in memoized if not is_immutable_type(type(item)) and type(item) is not _Constructor]
+            del reduced
+        root = () if stream is not None else (obj,)
+        return self._encoded(cls, flags, streams, self._take_memoized(), root)
+
+    def _encoded(
+        self, cls: type, flags: int, streams: list[bytes], parts: list[object], root: tuple[object, ...] = ()
+    ) -> Encoded:
+        """Put together what was pickled.
+
+        Args:
+            cls: The object's class.
+            flags: Those of the record that are known.
+            streams: The streams.
+            parts: What the memo has held that isn't atomic, as `_held` wants it.
+            root: The object, if its own `__dict__` is to be looked at, too.
+        """
+        # There are few classes among many objects; by id, as a metaclass may say that two are equal.
+        classes = {id(kind): kind for kind in map(type, parts)}
+        if _has_temporary_state(cls) or any(map(_has_temporary_state, classes.values())):
+            parts = _held(parts)
+        changing = {
+            number for number, kind in classes.items() if not is_immutable_type(kind) and kind is not _Constructor
+        }
+        inline = [item for item in parts if id(type(item)) in changing]
         holders: list[object] = [
-            item for item in memoized if issubclass(type(item), (tuple, frozenset)) and not is_atom(item)
+            item for item in parts if issubclass(type(item), (tuple, frozenset)) and not is_atom(item)
         ]
-        inline += _empty_dicts([obj, *inline])
-        transparent = _is_transparent(cls) and all(_is_transparent(type(item)) for item in inline)
+        inline += _empty_dicts([*root, *inline])
+        transparent = _is_transparent(cls) and all(_is_transparent(classes[number]) for number in changing)
         body = b"".join(streams)
         if self._buffers:
             flags |= BUFFERS
             body = _pack_buffers(self._buffers) + body
         return Encoded(flags, body, inline, holders, transparent)
+
+    def _take_memoized(self) -> list[object]:
+        memoized = self._pickler.memoized(_ATOMIC)
+        self._pickler.clear_memo()
+        return memoized
 
     def _whole(self, obj: object) -> bytes:
         """Pickle an object itself, where it would be its own reference."""
@@ -329,6 +441,18 @@ def fill(obj: Any, state: Any, *, constructed: bool) -> None:
     elif cls is bytearray:
         obj[:] = state
     elif state is not None:
+        _apply(obj, state)
+
+
+def _apply(obj: object, state: Any) -> None:
+    if find(type(obj), "__setstate__") is MISSING and find(type(obj), "__getattr__") is not MISSING:
+        # Isn't asked for a `__setstate__`, for it may look for that in an attribute that isn't there yet.
+        attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+        if attributes is not None:
+            set_attributes(obj, attributes)
+        if slots is not None:
+            set_slots(obj, slots)
+    else:
         apply_state(obj, state)
 
 

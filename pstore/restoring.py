@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pstore.catalog import UNAVAILABLE
+from pstore.ghosts import own_dict
 from pstore.holding import held_outside, is_held_by_parts
 from pstore.keys import serial_of
+from pstore.pickle import has_held_dict, set_class
 from pstore.records import is_immutable_type, loads_as_written, named_in
 from pstore.states import Baseline
 
@@ -115,11 +117,26 @@ class Restorer:
             if self._loader.settle(key, obj):
                 self._ghosts.put_asleep(obj)
 
+    def rest_idle(self, keys: Iterable[int]) -> None:
+        """Put objects behind the barrier that have nothing in them that can change, unless something holds a `__dict__`."""
+        touched, asleep = self._states.touched, self._ghosts.of
+        for key in keys:
+            obj = touched.get(key, self)
+            if obj is not self and not has_held_dict(obj):
+                generated = asleep(type(obj))
+                if generated is not None:
+                    set_class(obj, generated)
+                    del touched[key]
+
     def is_alone(self, key: int, draft: Draft) -> bool:
         """Return whether it is certain that nothing outside an object holds any of the containers in it."""
-        if draft.transparent:
-            return not held_outside(draft.inline) and not held_outside(draft.holders)
-        return not is_held_by_parts(self._identity.objects[key], (draft.inline, draft.holders), self._is_part)
+        obj = self._identity.objects[key]
+        if not draft.transparent:
+            return not is_held_by_parts(obj, (draft.inline, draft.holders), self._is_part)
+        # The object's own `__dict__` is seldom among what was pickled; where it is, the draft holds it, too.
+        if has_held_dict(obj) and all(item is not own_dict(obj) for item in draft.inline):
+            return False
+        return not held_outside(draft.inline) and not held_outside(draft.holders)
 
     def _is_part(self, obj: object) -> bool:
         return self._identity.key_of(obj) is None and (

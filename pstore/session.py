@@ -16,7 +16,7 @@ object stays in the compared set while anything outside it holds one of its cont
 
 from __future__ import annotations
 
-import threading
+from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import renaming, rows
@@ -151,7 +151,8 @@ class Session:
                 f"an object of {self._ghosts.real_class(obj).__qualname__} wasn't loaded before its store was closed"
             )
             raise StoreClosed(message)
-        self._snapshot()
+        if self._transactions.reader is None or get_ident() != self.guard.thread:
+            self._snapshot()
         states = self._states
         key = self.identity.keys[id(obj)]
         if key in states.baselines:
@@ -332,7 +333,7 @@ class Session:
     def _snapshot(self) -> Transaction:
         """Return the snapshot, beginning it if there is none."""
         transactions = self._transactions
-        if transactions.reader is None or threading.get_ident() != self.guard.thread or self.guard.closed:
+        if transactions.reader is None or get_ident() != self.guard.thread or self.guard.closed:
             self.guard.check()
             if transactions.reader is not None:  # and the thread is the first that uses this session
                 return transactions.reader
@@ -369,8 +370,10 @@ class Session:
 
     def _read_record(self, key: int) -> Row | None:
         self.loads += 1
-        reader, row = self._snapshot(), None
-        if self._aside:
+        reader, row = self._transactions.reader, None
+        if reader is None or get_ident() != self.guard.thread or self.guard.closed:
+            reader = self._snapshot()
+        if self._aside.count:
             row = self._aside.get(key)
         if row is None:
             (found,) = reader.get_many("records", [key])

@@ -53,7 +53,8 @@ class States:
             baseline: Its record.
             as_read: Whether the object was loaded from it, and not pickled to it.
         """
-        self.drop(key)
+        if key in self.baselines:
+            self.drop(key)
         self.baselines[key] = baseline
         self.size += len(baseline.body)
         if as_read:

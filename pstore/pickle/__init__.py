@@ -32,24 +32,34 @@ if engine == "native":
         IdentityTable,
         Pickler,
         Unpickler,
+        clear_attributes,
         dump,
         dumps,
         globals,  # noqa: A004  # the public name
+        has_held_dict,
         load,
         loads,
+        new_instance,
         references,
+        set_class,
+        share_layout,
     )
 else:
     from ._python import (
         IdentityTable,
         Pickler,
         Unpickler,
+        clear_attributes,
         dump,
         dumps,
         globals,  # noqa: A004  # the public name
+        has_held_dict,
         load,
         loads,
+        new_instance,
         references,
+        set_class,
+        share_layout,
     )
 
 __all__ = [
@@ -69,6 +79,7 @@ __all__ = [
     "Unpickler",
     "UnpicklingError",
     "apply_state",
+    "clear_attributes",
     "compatible_formats",
     "dump",
     "dumps",
@@ -76,9 +87,13 @@ __all__ = [
     "engine_reason",
     "format_version",
     "globals",
+    "has_held_dict",
     "load",
     "loads",
+    "new_instance",
     "reduce_value",
     "references",
+    "set_class",
+    "share_layout",
 ]
 __all__ += [opcode.name for opcode in _opcodes.OPCODES]

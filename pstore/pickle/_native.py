@@ -1,4 +1,4 @@
-"""The native engine: two extension modules in Cython that do what the reference engine does, faster.
+"""The native engine: three extension modules in Cython that do what the reference engine does, faster.
 
 Importing this where they aren't built, or can't be used, is an ImportError that tells why, and what to do.
 """
@@ -27,9 +27,25 @@ def _explain(error: ImportError) -> str:
 
 
 try:
+    from ._native_layout import clear_attributes, has_held_dict, new_instance, set_class, share_layout
     from ._native_pickler import IdentityTable, Pickler, dump, dumps
     from ._native_unpickler import Unpickler, globals, load, loads, references  # noqa: A004  # the public name
 except ImportError as _error:
     raise ImportError(_explain(_error)) from _error
 
-__all__ = ["IdentityTable", "Pickler", "Unpickler", "dump", "dumps", "globals", "load", "loads", "references"]
+__all__ = [
+    "IdentityTable",
+    "Pickler",
+    "Unpickler",
+    "clear_attributes",
+    "dump",
+    "dumps",
+    "globals",
+    "has_held_dict",
+    "load",
+    "loads",
+    "new_instance",
+    "references",
+    "set_class",
+    "share_layout",
+]

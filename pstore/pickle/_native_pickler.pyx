@@ -242,6 +242,27 @@ cdef extern from *:
     /* For "try": the exception that a function of the interpreter has set. */
     static inline int pstore_failed(void) { return -1; }
 
+    /* Whether the instances of a class have nothing that a compiled base but `object` gives them: all there is in one are
+       its attributes. That is what `object.__reduce_ex__` looks at, too (`object_getstate_default` in `typeobject.c`). */
+    static int pstore_is_not_compiled(PyTypeObject *type, Py_ssize_t slots)
+    {
+        Py_ssize_t size = PyBaseObject_Type.tp_basicsize + slots * (Py_ssize_t)sizeof(PyObject *);
+        if (type->tp_weaklistoffset > 0)
+            size += sizeof(PyObject *);
+    #ifdef Py_TPFLAGS_MANAGED_DICT
+        if (type->tp_dictoffset && !PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT))
+    #else
+        if (type->tp_dictoffset)
+    #endif
+            size += sizeof(PyObject *);
+        if (type->tp_itemsize || type->tp_basicsize > size)
+            return 0;
+        for (; type != &PyBaseObject_Type; type = type->tp_base)
+            if (!type || !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE))
+                return 0;
+        return 1;
+    }
+
     /* Of a list that only we change: its room is kept when it is emptied, and used again. */
     static inline void pstore_set_list_size(PyObject *list, Py_ssize_t size) { Py_SET_SIZE((PyVarObject *)list, size); }
 
@@ -262,6 +283,7 @@ cdef extern from *:
     void* pstore_zeroed(size_t) noexcept
     void pstore_prefetch(void*) noexcept
     int pstore_failed() except -1
+    bint pstore_is_not_compiled(PyTypeObject*, Py_ssize_t) noexcept
     void pstore_set_list_size(PyObject*, Py_ssize_t) noexcept
 
 cdef extern from "Python.h":
@@ -457,6 +479,20 @@ cdef Plan* plan_of(PyTypeObject* type) noexcept:
     return plan
 
 
+cdef bint looks_plain(PyTypeObject* type) noexcept:
+    """Tell whether nothing but `object` itself has a say in how instances of a type are reduced."""
+    return (
+        PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
+        and pstore_is_generic(type)
+        and _PyType_Lookup(type, _reduce_ex) == _object_reduce_ex
+        and _PyType_Lookup(type, _reduce) == _object_reduce
+        and _PyType_Lookup(type, _class) == _object_class
+        and _PyType_Lookup(type, _getstate) == _object_getstate
+        and _PyType_Lookup(type, _getnewargs) == NULL
+        and _PyType_Lookup(type, _getnewargs_ex) == NULL
+    )
+
+
 cdef int learn(PyTypeObject* type) except -1:
     """Find out whether instances of a type, one of which was reduced to a class and a state, are all reduced so."""
     cdef Plan* plan
@@ -466,16 +502,7 @@ cdef int learn(PyTypeObject* type) except -1:
     if plan == NULL or plan.plain:
         return 0
     plan.plain = -1
-    if (
-        not PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
-        or not pstore_is_generic(type)
-        or _PyType_Lookup(type, _reduce_ex) != _object_reduce_ex
-        or _PyType_Lookup(type, _reduce) != _object_reduce
-        or _PyType_Lookup(type, _class) != _object_class
-        or _PyType_Lookup(type, _getstate) != _object_getstate
-        or _PyType_Lookup(type, _getnewargs) != NULL
-        or _PyType_Lookup(type, _getnewargs_ex) != NULL
-    ):
+    if not looks_plain(type):
         return 0
     found = _PyType_Lookup(type, _dict)
     if found != NULL and Py_TYPE(found) != _getset_type:
@@ -859,6 +886,8 @@ cdef class Pickler:
     cdef list spare     # an empty one, with room
     cdef bint doubled   # one object may be in `kept` twice: it was written through its own name, or set so by the user
     cdef list given     # the indices of the first objects, where the user has set the memo; else None
+    cdef list private   # objects in it that are ours alone: copies of states; or None
+    cdef dict rest      # an empty one, for `save_attributes`; or None
     cdef Slot* objects  # by identity
     cdef size_t objects_mask
     cdef Py_ssize_t objects_used
@@ -886,7 +915,7 @@ cdef class Pickler:
     cdef object table       # of reduction functions
     cdef IdentityTable identities  # persistent_ids, where it is one of ours
     cdef object other_ids          # ... where it is another mapping
-    cdef bint pure          # nobody is asked about atoms, or about what is in the memo
+    cdef bint pure          # nobody is asked about atoms
 
     cdef Frame* frames
     cdef Py_ssize_t depth
@@ -974,6 +1003,27 @@ cdef class Pickler:
         check_ready(self)
         return dump_stream(self, obj, False)
 
+    def dumps_state(self, obj):
+        """Return the state of an instance as one stream, without what the instance is made by.
+
+        It is what `dumps` makes of a copy of that state; the copy is nobody's, so `memo` and `memoized` leave it out.
+
+        Args:
+            obj: The instance. What is registered for the reduction of its class isn't asked, nor is `reducer_override`.
+
+        Returns:
+            The stream; None where anything else than `object` itself has a say in the reduction or in the instance's
+            attributes, or the instance is more than its class and a state, or the protocol is below 2. Then no code of
+            the instance's has run.
+
+        Raises:
+            PicklingError: As `dump`.
+            RuntimeError: As `dump`.
+            Exception: As `dump`.
+        """
+        check_ready(self)
+        return dump_state(self, obj)
+
     def clear_memo(self):
         """Forget what was written, so that the next stream stands alone.
 
@@ -987,7 +1037,11 @@ cdef class Pickler:
     def memo(self):
         """What was written: ``{id(obj): (index, obj)}``, a copy. May be set, but not while the pickler is writing."""
         check_made(self)
-        return {id(obj): (index_of(self, place), obj) for place, obj in enumerate(self.kept)}
+        return {
+            id(obj): (index_of(self, place), obj)
+            for place, obj in enumerate(self.kept)
+            if not is_private(self, <PyObject*> obj)
+        }
 
     @memo.setter
     def memo(self, value):
@@ -998,10 +1052,28 @@ cdef class Pickler:
             enter(self, <PyObject*> obj)
         self.given = [index for index, _ in entries]
 
-    def memoized(self):
-        """Return the objects in the memo, in the order of their indices."""
+    def memoized(self, without=()):
+        """Return the objects in the memo, in the order of their indices.
+
+        Args:
+            without: Types; an object of exactly one of these is left out.
+        """
+        cdef PyTypeObject* left_out = NULL  # the last one that was
+        cdef PyObject* obj
+        cdef Py_ssize_t i
+        cdef list found = []
         check_made(self)
-        return list(self.kept)
+        if not isinstance(without, (set, frozenset)):
+            without = frozenset(without)
+        for i in range(PyList_GET_SIZE(<PyObject*> self.kept)):
+            obj = PyList_GET_ITEM(<PyObject*> self.kept, i)
+            if Py_TYPE(obj) == left_out or is_private(self, obj):
+                continue
+            if is_among(<object> Py_TYPE(obj), without):
+                left_out = Py_TYPE(obj)
+            else:
+                found.append(<object> obj)
+        return found
 
     def persistent_id(self, obj):
         """Return the persistent id under which an object is stored elsewhere, or None. To be overridden."""
@@ -1055,26 +1127,34 @@ cdef object hook(Pickler self, PyObject* name):
     return getattr(self, <str> name)
 
 
-cdef int find_hooks(Pickler self) except -1:
+cdef int find_ids(Pickler self) except -1:
+    """Look up who is asked for the id of anything whatever."""
     cdef PyObject* attributes = pstore_attributes(<PyObject*> self)
     ids = self.persistent_ids
     self.hooked = Py_TYPE(<PyObject*> self) != _pickler_type or (attributes != NULL and PyDict_GET_SIZE(attributes) != 0)
+    if self.hooked:
+        self.ask_all = hook(self, _persistent_id)
+    if type(ids) is IdentityTable:
+        self.identities = <IdentityTable> ids
+    else:
+        self.other_ids = ids
+    self.pure = self.ask_all is None
+    return 0
+
+
+cdef int find_hooks(Pickler self) except -1:
+    """Look up all others, which nobody needs who writes atoms only."""
     self.table = registry.get("dispatch_table")
     if self.hooked:
         self.ask_inst = hook(self, _inst_persistent_id)
         self.ask_global = hook(self, _global_persistent_id)
         self.override = getattr(self, "reducer_override", MISSING)
         self.table = getattr(self, "dispatch_table", self.table)
-        self.ask_all = hook(self, _persistent_id)
-    if type(ids) is IdentityTable:
-        self.identities = <IdentityTable> ids
-    else:
-        self.other_ids = ids
-    self.pure = self.ask_all is None and self.other_ids is None
     return 0
 
 
-cdef object dump_stream(Pickler self, object obj, bint to_file):
+cdef object dump_stream(Pickler self, object obj, bint to_file, Plan* plan=NULL):
+    """Write one stream: of an object, or of the state of an instance of which `plan` tells."""
     cdef Py_ssize_t known = len(self.kept)
     self.busy = True
     self.to_file = to_file
@@ -1088,8 +1168,16 @@ cdef object dump_stream(Pickler self, object obj, bint to_file):
                 close_frame(self)
                 self.framing = True
                 open_frame(self)
-        find_hooks(self)
-        save_all(self, <PyObject*> obj)
+        find_ids(self)
+        if plan != NULL and self.ask_all is None and plan.has_dict and plan.slots == NULL:
+            save_all(self, <PyObject*> obj, True)
+        elif plan == NULL:
+            find_hooks(self)
+            save_all(self, <PyObject*> obj, False)
+        else:
+            find_hooks(self)
+            state = copied_state(self, <PyObject*> obj, plan)
+            save_all(self, <PyObject*> state, False)
         put1(self, STOP)
         close_frame(self)
         return None if to_file else take_output(self)
@@ -1398,6 +1486,7 @@ cdef int forget(Pickler self, Py_ssize_t known) except -1:
     cdef bint huge = PyList_GET_SIZE(<PyObject*> kept) * sizeof(Slot) > SMALL
     if not known:
         self.given = None
+        self.private = None
     if PyList_GET_SIZE(<PyObject*> kept) <= known:
         return 0
     if huge and not known:
@@ -1764,7 +1853,7 @@ cdef bint save_pure_part(Pickler self, PyObject* part) except -1:
             return False
         save_bytes(self, part)
     else:
-        if self.identities is not None and self.identities.get_c(part) != NULL:
+        if self.other_ids is not None or (self.identities is not None and self.identities.get_c(part) != NULL):
             return False
         place = recall(self, part)
         if place < 0:
@@ -1801,10 +1890,24 @@ cdef int save(Pickler self, PyObject* part) except -1:
         if found != NULL and found != Py_None:
             return save_id(self, part, <object> found)
     elif self.other_ids is not None:
-        pid = self.other_ids.get(PyLong_FromVoidPtr(part))
+        pid = other_id(self, part)
         if pid is not None:
             return save_id(self, part, pid)
     return save_known(self, part, True)
+
+
+cdef inline object other_id(Pickler self, PyObject* obj):
+    """Return the id that a table which isn't ours has for an object, or None."""
+    cdef PyObject* found
+    key = PyLong_FromVoidPtr(obj)
+    if not PyDict_CheckExact(<PyObject*> self.other_ids):
+        return self.other_ids.get(key)
+    found = PyDict_GetItemWithError(<PyObject*> self.other_ids, <PyObject*> key)
+    if found != NULL:
+        return <object> found
+    if PyErr_Occurred():
+        pstore_failed()
+    return None
 
 
 cdef int save_known(Pickler self, PyObject* obj, bint ask) except -1:
@@ -1958,8 +2061,8 @@ cdef inline PyObject* own(PyObject* obj) noexcept:
     return obj
 
 
-cdef int save_all(Pickler self, PyObject* root) except -1:
-    """Write an object and all that it reaches."""
+cdef int save_all(Pickler self, PyObject* root, bint state) except -1:
+    """Write an object, or the attributes of an instance, and all that it reaches."""
     cdef Py_ssize_t i
     self.watched = MOST_OPEN
     self.open_ids = 0
@@ -1967,7 +2070,7 @@ cdef int save_all(Pickler self, PyObject* root) except -1:
     self.hidden = 0
     self.saving = True
     try:
-        if save(self, root) == OPENED:
+        if (save_attributes(self, root) if state else save(self, root)) == OPENED:
             while self.depth:
                 self.saving = False
                 step(self)
@@ -2583,7 +2686,7 @@ def _key_of(Pickler self, element, level):
     keys.whole = True
     open_frame(keys)
     try:
-        save_all(keys, <PyObject*> element)
+        save_all(keys, <PyObject*> element, False)
     except _Cut:
         keys.whole = False
     except Unpicklable:
@@ -2982,9 +3085,6 @@ cdef int save_plain(Pickler self, PyObject* obj, Plan* plan) except -1:
     """Write an instance of which it is known that it is reduced to its class and a state."""
     cdef object cls = <object> plan.type
     cdef PyObject* attributes = NULL
-    cdef PyObject* value
-    cdef PyObject* name = NULL
-    cdef Py_ssize_t i
     state = None
     slots = None if plan.slots == NULL else <object> plan.slots
     if plan.has_dict:
@@ -3001,21 +3101,194 @@ cdef int save_plain(Pickler self, PyObject* obj, Plan* plan) except -1:
         if not EMPTY_STATE and not PyDict_GET_SIZE(attributes):
             state = None
     if slots is not None:
-        values = {}
-        for i in range(PyList_GET_SIZE(<PyObject*> slots)):
-            name = PyList_GET_ITEM(<PyObject*> slots, i)
-            value = PyObject_GetAttr(obj, name)
-            if value == NULL:
-                if not PyErr_ExceptionMatches(PyExc_AttributeError):
-                    pstore_failed()
-                PyErr_Clear()
-                continue
-            filled = <object> value
-            Py_DECREF(value)
-            values[<object> name] = filled
+        values = slots_of(obj, slots)
         if values:
             state = (state, values)
     return save_instance(self, obj, <PyObject*> cls, state)
+
+
+cdef dict slots_of(PyObject* obj, list slots):
+    """Return the attributes of an instance that are set and stand in slots."""
+    cdef PyObject* value
+    cdef PyObject* name
+    cdef Py_ssize_t i
+    cdef dict values = {}
+    for i in range(PyList_GET_SIZE(<PyObject*> slots)):
+        name = PyList_GET_ITEM(<PyObject*> slots, i)
+        value = PyObject_GetAttr(obj, name)
+        if value == NULL:
+            if not PyErr_ExceptionMatches(PyExc_AttributeError):
+                pstore_failed()
+            PyErr_Clear()
+            continue
+        filled = <object> value
+        Py_DECREF(value)
+        values[<object> name] = filled
+    return values
+
+
+# --------------------------------------------------------------------------------------------------------------- states
+
+cdef object UNSEEN = object()  # in the memo: a state that nobody has
+
+
+cdef bint is_among(object cls, object types) except -1:
+    """Tell whether a class is in a set of classes, without asking a metaclass whether they are equal."""
+    if Py_TYPE(<PyObject*> cls) == &PyType_Type:
+        return cls in types
+    for one in types:
+        if one is cls:
+            return True
+    return False
+
+
+cdef inline bint is_private(Pickler self, PyObject* obj) noexcept:
+    """Tell whether something in the memo is a state that only this pickler has seen."""
+    cdef Py_ssize_t i
+    if obj == <PyObject*> UNSEEN:
+        return True
+    if self.private is not None:
+        for i in range(PyList_GET_SIZE(<PyObject*> self.private)):
+            if PyList_GET_ITEM(<PyObject*> self.private, i) == obj:
+                return True
+    return False
+
+
+cdef object dump_state(Pickler self, object obj):
+    """Return the stream of the state of an instance, or None; see `Pickler.dumps_state`."""
+    cdef PyTypeObject* type = Py_TYPE(<PyObject*> obj)
+    cdef Plan* plan = plan_of(type)
+    if self.proto < 2 or plan == NULL or not is_plain_class(type):
+        return None
+    if not plan.plain and looks_plain(type):
+        learn(type)
+        plan = plan_of(type)
+        if plan != NULL and plan.plain > 0:
+            if not pstore_is_not_compiled(type, 0 if plan.slots == NULL else PyList_GET_SIZE(plan.slots)):
+                plan.plain = -1
+                Py_XDECREF(plan.slots)
+                plan.slots = NULL
+    if plan == NULL or plan.plain <= 0 or (plan.has_dict and has_own_reduction(<PyObject*> obj)):
+        return None
+    return dump_stream(self, obj, False, plan)
+
+
+cdef bint has_own_reduction(PyObject* obj) except -1:
+    """Tell whether an attribute of an instance itself is asked instead of a method of its class, or may be."""
+    cdef PyObject* attributes
+    cdef PyObject* name = NULL
+    cdef PyObject* value = NULL
+    cdef int i
+    if pstore_has_values(obj):
+        for i in range(pstore_attribute_count(obj)):
+            pstore_attribute(obj, i, &name, &value)
+            if pstore_same_text(name, _reduce_ex) or pstore_same_text(name, _getstate):
+                return True
+        return False
+    attributes = pstore_made_dict(obj)
+    if attributes == NULL or (PyDict_CheckExact(attributes) and not PyDict_GET_SIZE(attributes)):
+        return False
+    return not PyDict_CheckExact(attributes) or has_name(attributes, _reduce_ex) or has_name(attributes, _getstate)
+
+
+cdef object copied_state(Pickler self, PyObject* obj, Plan* plan):
+    """Return a state of one's own, which the memo is to keep to itself."""
+    cdef PyObject* attributes
+    cdef PyObject* name = NULL
+    cdef PyObject* value = NULL
+    cdef int i
+    state = None
+    if plan.has_dict:
+        state = {}
+        if pstore_has_values(obj):
+            for i in range(pstore_attribute_count(obj)):
+                pstore_attribute(obj, i, &name, &value)
+                (<dict> state)[<object> name] = <object> value
+        else:
+            attributes = pstore_made_dict(obj)
+            if attributes != NULL:
+                state = (<dict> attributes).copy()
+        if not EMPTY_STATE and not state:
+            state = None
+    private = [] if state is None else [state]
+    if plan.slots != NULL:
+        values = slots_of(obj, <list> plan.slots)
+        if values:
+            state = (state, values)
+            private += [values, state]
+    keep_private(self, private)
+    return state
+
+
+cdef int save_attributes(Pickler self, PyObject* obj) except -1:
+    """Write the attributes of an instance as `save_dict` writes a copy of its dict."""
+    cdef Frame* frame
+    cdef PyObject* name = NULL
+    cdef PyObject* value = NULL
+    cdef PyObject* attributes
+    cdef dict rest
+    cdef bint written = False  # the name of the attribute where we are is
+    cdef int at = 0, size
+    if self.rest is None:
+        self.rest = {}
+    if not pstore_has_values(obj):
+        attributes = pstore_made_dict(obj)
+        if attributes == NULL or not PyDict_GET_SIZE(attributes):
+            return save_no_attributes(self)
+        rest = (<dict> attributes).copy()
+        keep_private(self, [rest])
+        find_hooks(self)
+        return save_dict(self, <PyObject*> rest)
+    size = pstore_attribute_count(obj)
+    if not size:
+        return save_no_attributes(self)
+    put1(self, EMPTY_DICT)
+    memoize(self, <PyObject*> UNSEEN)
+    if size > 1:
+        put1(self, MARK)
+    # Nothing can change before anybody's code runs, and that isn't here: not even an object is made that the cyclic
+    # garbage collector would run for.
+    while at < size:
+        pstore_attribute(obj, at, &name, &value)
+        if is_full(self) or not save_pure(self, name):
+            break
+        if is_full(self) or not save_pure(self, value):
+            written = True
+            break
+        at += 1
+    if at == size:
+        put1(self, SETITEMS if size > 1 else SETITEM)
+        return DONE
+    rest = self.rest
+    self.rest = None
+    for i in range(at, size):
+        pstore_attribute(obj, i, &name, &value)
+        rest[<object> name] = <object> value
+    frame = push(self, IN_DICT, <PyObject*> rest)
+    frame.size = frame.count = PyDict_GET_SIZE(<PyObject*> rest)
+    frame.code = SETITEMS if size > 1 else SETITEM
+    if written:
+        PyDict_Next(<PyObject*> rest, &frame.at, &name, &value)
+        frame.count -= 1
+        frame.second = own(value)
+    find_hooks(self)
+    return OPENED
+
+
+cdef int save_no_attributes(Pickler self) except -1:
+    if not EMPTY_STATE:
+        return put1(self, NONE)
+    put1(self, EMPTY_DICT)
+    return memoize(self, <PyObject*> UNSEEN)
+
+
+cdef int keep_private(Pickler self, list objects) except -1:
+    """Have the memo keep objects to itself."""
+    if self.private is None:
+        self.private = objects
+    else:
+        self.private += objects
+    return 0
 
 
 cdef inline bint has_name(PyObject* attributes, PyObject* name) except -1:
@@ -3067,7 +3340,7 @@ cdef bint has_id(Pickler self, PyObject* obj) except -1:
     """Tell whether the table of persistent ids may have one for an object."""
     if self.identities is not None:
         return self.identities.get_c(obj) != NULL
-    return self.other_ids is not None and self.other_ids.get(PyLong_FromVoidPtr(obj)) is not None
+    return self.other_ids is not None and other_id(self, obj) is not None
 
 
 cdef bint save_class_at_once(Pickler self, PyObject* cls) except -1:

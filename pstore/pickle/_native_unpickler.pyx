@@ -680,6 +680,8 @@ cdef class Unpickler:
     cdef Py_ssize_t folded_room
     cdef bint folding        # some bits are set
 
+    cdef PyObject* target    # the instance of `load_state`, or NULL
+    cdef bint filled         # it has got the state
     cdef bint busy
     cdef bint resting        # we have put the cyclic collector to rest
     cdef Py_ssize_t unseen   # bytes that were read since it last had an occasion to run, more or less
@@ -750,6 +752,36 @@ cdef class Unpickler:
             Exception: Whatever hooks, imports, the file, and the code of the classes that the stream names raise.
         """
         return read_stream(self, True)
+
+    def load_state(self, inst):
+        """Read one stream, whose object is a state, and put it into an instance as the opcode BUILD would.
+
+        Args:
+            inst: The instance; nothing is done with it where the state is None, or the stream can't be read.
+
+        Raises:
+            EOFError: As `load`.
+            UnpicklingError: As `load`; or the instance can't take the state.
+            RuntimeError: As `load`.
+            TypeError: As `load`.
+            Exception: As `load`; and whatever a ``__setstate__`` of the instance raises.
+        """
+        check_made(self)
+        check_idle(self)
+        self.target = <PyObject*> inst
+        self.filled = False
+        try:
+            state = read_stream(self, True)
+        finally:
+            self.target = NULL
+        if self.filled or state is None:
+            return
+        try:
+            if not put_state(self, <PyObject*> inst, <PyObject*> state):
+                leave(self)
+                apply_state(inst, state)
+        finally:
+            leave(self)
 
     def noload(self):
         """Run one stream without importing or building anything but atoms and builtin containers.
@@ -1802,8 +1834,15 @@ cdef int fill_dict(Unpickler self, PyObject* target) except -1:
 
 cdef inline bint is_state(Unpickler self, PyObject* target, PyObject** keys, Py_ssize_t count) noexcept:
     """Whether keys and values are to be a dict's that is the state of an instance, put into that at once."""
+    if self.at == self.end or self.at[0] != BUILD or PyDict_GET_SIZE(target):
+        return False
+    return are_names(keys, count)
+
+
+cdef inline bint are_names(PyObject** keys, Py_ssize_t count) noexcept:
+    """Whether keys and values are pairs, the keys plain text."""
     cdef Py_ssize_t i
-    if self.at == self.end or self.at[0] != BUILD or PyDict_GET_SIZE(target) or count % 2:
+    if count % 2:
         return False
     for i in range(0, count, 2):
         if not PyUnicode_CheckExact(keys[i]):
@@ -1845,6 +1884,8 @@ cdef int load_setitems(Unpickler self, bint building) except -1:
     cdef PyObject* target = below_mark(self)
     if PyDict_CheckExact(target):
         if building and is_state(self, target, self.fence, self.top - self.fence) and build_at_once(self, target):
+            return 0
+        if building and is_whole(self, target) and fill_target(self, target):
             return 0
         fill_dict(self, target)
         drop_items(self)
@@ -2323,6 +2364,45 @@ cdef bint build_at_once(Unpickler self, PyObject* state) except -1:
     drop(self)
     pairs = <object> PyList_GET_ITEM(<PyObject*> self.memoised, place)
     put_items(self, plan, instance, pstore_tuple_items(<PyObject*> pairs), count)
+    return True
+
+
+cdef inline bint is_whole(Unpickler self, PyObject* target) noexcept:
+    """Whether a dict, which is about to be filled, will be all there is to a stream that `load_state` reads."""
+    if self.target == NULL or self.at == self.end or self.at[0] != STOP or self.mark_count != 1:
+        return False
+    return count_below_mark(self) == 1 and PyDict_CheckExact(target)
+
+
+cdef bint fill_target(Unpickler self, PyObject* state) except -1:
+    """Put keys and values into the instance that is to have the dict as its state; tell whether that was done.
+
+    An instance that has attributes already is left alone: the code of what is replaced may use this unpickler.
+    """
+    cdef Py_ssize_t count = self.top - self.fence
+    cdef Py_ssize_t place = place_of(self, state, self.marks[self.mark_count - 1].memoised - 1)
+    cdef PyObject* instance = self.target
+    cdef PyTypeObject* type = Py_TYPE(instance)
+    cdef Plan* plan = plan_of(type)
+    cdef PyObject* attributes
+    if place < 0 or PyDict_GET_SIZE(state) or not are_names(self.fence, count):
+        return False
+    if plan == NULL or (plan.state or learn_state(plan, type)) != DIRECTLY or not plan.has_dict:
+        return False
+    if pstore_has_values(instance):
+        if pstore_attribute_count(instance):
+            return False
+    else:
+        attributes = pstore_made_dict(instance)
+        if attributes != NULL and (not PyDict_CheckExact(attributes) or PyDict_GET_SIZE(attributes)):
+            return False
+    fold(self, state, place)
+    drop_mark(self)
+    drop(self)
+    pairs = <object> PyList_GET_ITEM(<PyObject*> self.memoised, place)
+    put_items(self, plan, instance, pstore_tuple_items(<PyObject*> pairs), count)
+    push_new(self, Py_None)
+    self.filled = True
     return True
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import codecs
 import copyreg
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice, repeat
 from operator import length_hint
@@ -60,6 +60,7 @@ from .reduction import (
     check_reduction,
     old_style_arguments,
     old_style_state,
+    plain_state,
     reduce_plainly,
     registered,
 )
@@ -177,6 +178,7 @@ class Pickler:
         self._memo: dict[int, int] = {}
         self._kept: list[Any] = []  # the objects in the memo: their ids must stay theirs
         self._strings: dict[str, int] = {}  # canonical only: the memo by value
+        self._private: dict[int, Any] = {}  # by id: what is in the memo and ours alone, copies of states
         self._out = bytearray()  # what isn't handed to the file yet: the current frame
         self._framing = False
         self._sink: Callable[[bytes], object] = _nowhere
@@ -220,6 +222,33 @@ class Pickler:
         self._dump(obj, pieces.append)
         return b"".join(pieces)
 
+    def dumps_state(self, obj: Any) -> bytes | None:
+        """Return the state of an instance as one stream, without what the instance is made by.
+
+        It is what `dumps` makes of a copy of that state; the copy is nobody's, so `memo` and `memoized` leave it out.
+
+        Args:
+            obj: The instance. What is registered for the reduction of its class isn't asked, nor is `reducer_override`.
+
+        Returns:
+            The stream; None where anything else than `object` itself has a say in the reduction or in the instance's
+            attributes, or the instance is more than its class and a state, or the protocol is below 2. Then no code of
+            the instance's has run.
+
+        Raises:
+            PicklingError: As `dump`.
+            RuntimeError: As `dump`.
+            Exception: As `dump`.
+        """
+        self._check_ready()
+        found = plain_state(obj, self.proto)
+        if found is None:
+            return None
+        (state,) = found
+        parts = state if type(state) is tuple else ()
+        self._private.update({id(part): part for part in (state, *parts) if part is not None})
+        return self.dumps(state)
+
     def clear_memo(self) -> None:
         """Forget what was written, so that the next stream stands alone.
 
@@ -230,12 +259,13 @@ class Pickler:
         self._memo.clear()
         self._kept.clear()
         self._strings.clear()
+        self._private.clear()
 
     @property
     def memo(self) -> dict[int, tuple[int, Any]]:
         """What was written: ``{id(obj): (index, obj)}``, a copy. May be set, but not while the pickler is writing."""
         self._check_made()
-        return {id(obj): (self._memo[id(obj)], obj) for obj in self._kept}
+        return {id(obj): (self._memo[id(obj)], obj) for obj in self._kept if id(obj) not in self._private}
 
     @memo.setter
     def memo(self, value: Mapping[int, tuple[int, Any]]) -> None:
@@ -244,11 +274,18 @@ class Pickler:
         self._memo = {id(obj): index for index, obj in entries}
         self._kept = [obj for _, obj in entries]
         self._strings = {obj: index for index, obj in entries if type(obj) is str} if self._canonical else {}
+        self._private.clear()
 
-    def memoized(self) -> list[Any]:
-        """Return the objects in the memo, in the order of their indices."""
+    def memoized(self, without: Iterable[type] = ()) -> list[Any]:
+        """Return the objects in the memo, in the order of their indices.
+
+        Args:
+            without: Types; an object of exactly one of these is left out.
+        """
         self._check_made()
-        return list(self._kept)
+        left_out = without if isinstance(without, (set, frozenset)) else frozenset(without)
+        ids = set(map(id, left_out))  # a metaclass may say that other classes are equal
+        return [obj for obj in self._kept if id(type(obj)) not in ids and id(obj) not in self._private]
 
     def persistent_id(self, obj: Any) -> Any:
         """Return the persistent id under which an object is stored elsewhere, or None. To be overridden."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._identity import IdentityTable
+from ._layout import clear_attributes, has_held_dict, new_instance, set_class, share_layout
 from ._pickler import Hook, Pickler, Writable
 from ._reading import UNSET
 from ._unpickler import Unpickler
@@ -19,7 +20,22 @@ if TYPE_CHECKING:
 
     from ._source import Readable
 
-__all__ = ["IdentityTable", "Pickler", "Unpickler", "dump", "dumps", "globals", "load", "loads", "references"]
+__all__ = [
+    "IdentityTable",
+    "Pickler",
+    "Unpickler",
+    "clear_attributes",
+    "dump",
+    "dumps",
+    "globals",
+    "has_held_dict",
+    "load",
+    "loads",
+    "new_instance",
+    "references",
+    "set_class",
+    "share_layout",
+]
 
 
 def dump(

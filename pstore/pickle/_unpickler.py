@@ -215,6 +215,23 @@ class Unpickler:
         """
         return self._load(self._handlers)
 
+    def load_state(self, inst: Any) -> None:
+        """Read one stream, whose object is a state, and put it into an instance as the opcode BUILD would.
+
+        Args:
+            inst: The instance; nothing is done with it where the state is None, or the stream can't be read.
+
+        Raises:
+            EOFError: As `load`.
+            UnpicklingError: As `load`; or the instance can't take the state.
+            RuntimeError: As `load`.
+            TypeError: As `load`.
+            Exception: As `load`; and whatever a ``__setstate__`` of the instance raises.
+        """
+        state = self._load(self._handlers)
+        if state is not None:
+            apply_state(inst, state)
+
     def noload(self) -> None:
         """Run one stream without importing or building anything but atoms and builtin containers.
 

@@ -14,7 +14,17 @@ import functools
 import operator
 import sys
 import typing
-from types import BuiltinFunctionType, FunctionType, GenericAlias, MappingProxyType, MethodType, ModuleType, UnionType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GenericAlias,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+    UnionType,
+)
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias
 
 from ._errors import Malformed, MalformedAttribute, MalformedType, Unpicklable, UnpicklableType, UnpicklableValue
@@ -31,6 +41,7 @@ __all__ = [
     "old_style_arguments",
     "old_style_state",
     "parametrized",
+    "plain_state",
     "reduce_value",
     "refuse_named",
     "union",
@@ -40,6 +51,9 @@ _T = typing.TypeVar("_T")
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
 MISSING: Any = object()
+_flags = type.__dict__["__flags__"].__get__
+_base = type.__dict__["__base__"].__get__
+_newobj = copyreg.__newobj__  # type: ignore[attr-defined]  # missing in the stubs
 # The modules that call what objects define for their reduction.
 _CALLERS = frozenset({__name__, "copyreg", *(f"{__package__}._native_{name}" for name in ("pickler", "unpickler"))})
 # What is pickled by its name, or is a way to it; it belongs to the program, not to a stream.
@@ -193,6 +207,76 @@ def old_style_state(obj: Any) -> Any:
     state = getattr(obj, "__dict__", None)
     slots = {name: getattr(obj, name) for name in copyreg._slotnames(cls) if hasattr(obj, name)}  # type: ignore[attr-defined]
     return (state, slots) if slots else state
+
+
+def plain_state(obj: Any, protocol: int) -> tuple[Any] | None:
+    """Return a copy of an instance's state, alone in a tuple, if it is reduced to its class and that state.
+
+    Returns:
+        None where anything else than `object` itself has a say in the reduction or in the instance's attributes, or the
+        instance is more than a class and a state. Then no code of the instance's has run.
+    """
+    cls = type(obj)
+    if protocol < 2 or not (_is_plain_class(type(cls)) and _is_reduced_plainly(cls) and _is_not_compiled(cls)):
+        return None
+    attributes: Any = {}
+    found = lookup(cls, "__dict__")
+    if found is not MISSING:
+        if type(found) is not GetSetDescriptorType:
+            return None
+        attributes = object.__getattribute__(obj, "__dict__")
+        if type(attributes) is not dict or "__reduce_ex__" in attributes or "__getstate__" in attributes:
+            return None
+    if any(type(lookup(cls, name)) is not MemberDescriptorType for name in copyreg._slotnames(cls)):  # type: ignore[attr-defined]
+        return None
+    try:
+        value: Any = object.__reduce_ex__(obj, protocol)
+    except TypeError:
+        return None
+    function, arguments, state, *rest = value
+    if function is not _newobj or len(arguments) != 1 or any(part is not None for part in rest):
+        return None
+    if isinstance(state, tuple):
+        state, slots = state
+        return ((None if state is None else state.copy(), slots),)
+    return (None if state is None else state.copy(),)
+
+
+def lookup(cls: type, name: str) -> Any:
+    """Return what a class or one of its bases has under a name, asking neither metaclass nor descriptor; or MISSING."""
+    for base in type.__dict__["__mro__"].__get__(cls):
+        if name in (namespace := type.__dict__["__dict__"].__get__(base)):
+            return namespace[name]
+    return MISSING
+
+
+def _is_reduced_plainly(cls: type) -> bool:
+    return (
+        lookup(cls, "__getattr__") is MISSING
+        and all(
+            lookup(cls, name) is vars(object).get(name, MISSING)
+            for name in ("__getattribute__", "__reduce_ex__", "__reduce__", "__class__", "__getstate__")
+        )
+        and lookup(cls, "__getnewargs__") is MISSING
+        and lookup(cls, "__getnewargs_ex__") is MISSING
+    )
+
+
+def _is_not_compiled(cls: type) -> bool:
+    """Return whether the instances of a class have nothing that a compiled base but `object` gives them."""
+    base: type | None = cls
+    while base is not None and _flags(base) & _HEAP_TYPE:
+        base = _base(base)
+    return base is object is not cls
+
+
+def _is_plain_class(meta: type) -> bool:
+    """Return whether a metaclass leaves it to its classes how their instances are reduced."""
+    return meta is type or (
+        lookup(meta, "__getattr__") is MISSING
+        and lookup(meta, "__getattribute__") is vars(type)["__getattribute__"]
+        and lookup(meta, "__reduce__") is vars(object)["__reduce__"]
+    )
 
 
 def apply_state(inst: Any, state: Any) -> None:

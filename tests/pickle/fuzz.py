@@ -176,7 +176,8 @@ class DumpCase:
             pickler.clear_memo,
             lambda: setattr(pickler, "memo", {}),
             lambda: pickler.__init__(sink, 1),
-            lambda: len(pickler.memoized()),
+            lambda: len(pickler.memoized({str, type(())})),
+            lambda: pickler.dumps_state(Plain(a=2)),
             lambda: sorted(index for index, _ in pickler.memo.values()),
             lambda: engine.dumps([1, Plain(a=2)], protocol),
             lambda: pickler.persistent_id(5),
@@ -184,8 +185,9 @@ class DumpCase:
         for number in range(choose.choice([1, 1, 2, 3])):
             if number:
                 told.append(f"between {outcome(lambda: self._between(choose, pickler, world, maker.large))}")
-            way = choose.choice([pickler.dump, pickler.dumps])
-            told.append(str(outcome(lambda way=way: way(value))))
+            way = choose.choice([pickler.dump, pickler.dumps, pickler.dumps_state])
+            what = choose.choice(maker.nodes) if way == pickler.dumps_state and maker.nodes else value
+            told.append(str(outcome(lambda way=way, what=what: way(what))))
             told.append("memo " + self._memo(pickler))
             told.append(f"{len(buffers)} buffers")
         told += [f"write {len(data)} {data[:3000]!r} {hash(data)}" for data in sink.writes]
@@ -367,6 +369,7 @@ class LoadCase:
         world.calls = [
             unpickler.load,
             unpickler.noload,
+            lambda: unpickler.load_state(Plain()),
             lambda: unpickler.feed(b"N."),
             unpickler.clear_memo,
             lambda: setattr(unpickler, "memo", {}),
@@ -387,8 +390,12 @@ class LoadCase:
                     ]
                 )
                 told.append(f"between {outcome(between)}")
-            way = choose.choice([unpickler.load, unpickler.load, unpickler.noload])
-            told.append(f"{way.__name__} {outcome(way)}")
+            way = choose.choice([unpickler.load, unpickler.load, unpickler.noload, unpickler.load_state])
+            if way == unpickler.load_state:
+                target = choose.choice([Plain, Plain, Plain, hostile.Slots, hostile.List])()
+                told.append(f"load_state {outcome(lambda way=way, target=target: way(target))} {picture(target, 500)}")
+            else:
+                told.append(f"{way.__name__} {outcome(way)}")
             told.append(f"at {file.tell() if file is not None else None}")
             told.append("memo " + picture(dict(sorted(unpickler.memo.items())), 500))
         told.append("rest " + repr(file.read(100)) if form in ("memory", "buffered") else "")
@@ -485,7 +492,9 @@ CASES = {case.kind: case for case in (DumpCase, LoadCase, TableCase)}
 def alike(step: str) -> str:
     """A step without what is an engine's own affair."""
     step = _STOPPED.sub("StopIteration", step)  # it turns into a RuntimeError where the reference has a generator
-    return _CHANGED.sub(r"\1", step)  # which item a dict was at when it changed under the pickler
+    if _CHANGED.search(step):  # which item a dict was at when it changed under the pickler
+        step = _CHANGED.sub(r"\1", step).replace('"', "'")
+    return step
 
 
 def differences(case: Any, engine: ModuleType, reference: ModuleType) -> str | None:

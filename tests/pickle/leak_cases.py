@@ -239,6 +239,45 @@ def cases(engine: Any) -> dict[str, Callable[[], None]]:
         ignoring(lambda: engine.dumps(value, 5, buffer_callback=raises))
 
     @case
+    def states() -> None:
+        fresh = Plain(a=1, b="text", c=2.5)
+        for value in [fresh, *graph[:4], Plain(a=[fresh], b=fresh), Slotted([1], {}), Hashes(), 5]:
+            for one in engine.Pickler(None, 5), engine.Pickler(None, 5, canonical=True, persistent_ids={}), reused:
+                data = one.dumps_state(value)
+                one.memoized({str})
+                one.dumps_state(value)
+                one.clear_memo()
+                if data is not None:
+                    unpickler.feed(data)
+                    unpickler.load_state(type(value).__new__(type(value)))
+        for bad in Plain(a=1, b=(lambda: None)), Plain(a=[lambda: None], b=5):
+            ignoring(lambda v=bad: reused.dumps_state(v))
+        unpickler.feed(pickle.dumps({"a": 1, "b": 2}, 5)[:-1] + b"X")
+        ignoring(lambda: unpickler.load_state(Plain()))
+        unpickler.feed(pickle.dumps([1], 5))
+        ignoring(lambda: unpickler.load_state(Plain()))
+        unpickler.feed(pickle.dumps({"a": graph, "b": [1]}, 5))
+        unpickler.load_state(Plain(a=1))
+        unpickler.clear_memo()
+
+    @case
+    def layouts() -> None:
+        derived = type("Derived", (Hashes,), {"__slots__": ()})
+        engine.share_layout(derived, Hashes)
+        engine.share_layout(type("Derived", (Hashes,), {}), Hashes)
+        for obj in Hashes([1]), object.__new__(derived):
+            engine.set_class(obj, derived)
+            obj.value = [2]
+            engine.set_class(obj, Hashes)
+            engine.has_held_dict(obj)
+            obj.more = vars(obj)
+            engine.set_class(obj, derived)
+            obj.more = None
+        ignoring(lambda: engine.set_class(Hashes(), Slotted))
+        del derived, obj
+        gc.collect()
+
+    @case
     def unpicklable() -> None:
         def local() -> None:
             pass

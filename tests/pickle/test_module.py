@@ -28,7 +28,10 @@ ADDED = {"IdentityTable", "references", "globals", "engine", "engine_reason", "r
 
 
 #: What an engine's module holds.
-NAMES = ("IdentityTable", "Pickler", "Unpickler", "dump", "dumps", "globals", "load", "loads", "references")
+NAMES = (
+    *("IdentityTable", "Pickler", "Unpickler", "dump", "dumps", "globals", "load", "loads", "references"),
+    *("clear_attributes", "has_held_dict", "new_instance", "set_class", "share_layout"),
+)
 
 
 class TestDropIn:

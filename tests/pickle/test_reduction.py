@@ -477,7 +477,7 @@ class TestState:
         """Names of attributes are the interpreter's own strings, whatever the protocol."""
         name = "".join(list("attribute_of_this_test"))
         one = Plain()
-        vars(one)[name] = 1
+        one.__dict__ = {name: 1}  # not into its own, where the class's instances share the strings of names
         for protocol in PROTOCOLS:
             (loaded_name,) = vars(engine.loads(engine.dumps(one, protocol)))
             assert loaded_name is sys.intern(name)

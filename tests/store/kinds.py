@@ -1049,3 +1049,72 @@ class Follower:
 
     def __hash__(self) -> int:
         return hash((self.name, self.other))
+
+
+# -------------------------------------------------------------------------------------------------- for tests of their own
+
+
+class Delegate:
+    """Answers what it hasn't by a part, which a copy has no more than anything else when it is asked for `__setstate__`."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+
+class Pretender:
+    """Gives itself out for a list."""
+
+    def __init__(self) -> None:
+        self.items = [1]
+
+    @property
+    def __class__(self) -> type:
+        return list
+
+
+class Partial:
+    """Its special methods are no functions."""
+
+    def __init__(self) -> None:
+        self.name = "n"
+
+    def operate(self, operator: str, other: Any) -> Any:
+        return type(self).__name__, type(self) is Partial, operator, other, self.name
+
+    __add__ = functools.partialmethod(operate, "+")
+    __call__ = functools.singledispatchmethod(lambda self, other: ("any", type(self) is Partial, other))
+
+
+class Base(Named):
+    """Its subclass's operators go first."""
+
+    def __sub__(self, other: Any) -> Any:
+        return "Base - other"
+
+    def __lt__(self, other: Any) -> Any:
+        return "Base < other"
+
+    def __gt__(self, other: Any) -> Any:
+        return "Base > other"
+
+
+class Derived(Base):
+    def __rsub__(self, other: Any) -> Any:
+        return "other - Derived"
+
+    def __gt__(self, other: Any) -> Any:
+        return "Derived > other"
+
+
+class Failing(Named):
+    """Doesn't take its state, and has a `__getattr__`."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    def __setstate__(self, state: Any) -> None:
+        message = "no state is good enough"
+        raise AttributeError(message)

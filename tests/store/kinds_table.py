@@ -17,6 +17,7 @@ import kinds
 from kinds import Kind
 
 import pstore
+from pstore import declare
 from pstore.backends import MemoryBackend
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "architecture.md"
@@ -92,10 +93,7 @@ def rollback(tried: Tried) -> str:
 
 def migration(tried: Tried) -> str:
     """By what a newer version of the class can take the state that an older one has stored."""
-    for name, migrates in MIGRATIONS.items():
-        if migrates(tried):
-            return name
-    return "-"
+    return ", ".join(name for name, migrates in MIGRATIONS.items() if migrates(tried)) or "-"
 
 
 def by_setstate(tried: Tried) -> bool:
@@ -128,8 +126,40 @@ def by_setstate(tried: Tried) -> bool:
             type.__setattr__(cls, "__setstate__", own)
 
 
-#: What the column says -> whether it is so; the first that holds.
-MIGRATIONS: dict[str, Callable[[Tried], bool]] = {"`__setstate__`": by_setstate}
+def by_migrate(tried: Tried) -> bool:
+    """Whether the function that a newer version is declared with is given the old state, and what it returns is taken."""
+    cls = type(tried.kind.make())
+    if cls.__module__ == "builtins":
+        return False  # it isn't for an application to declare
+    tried = Tried(tried.kind)  # a store of its own, as what it holds is of a newer version then
+    given: list[Any] = []
+
+    def migrate(old: Any, version: int) -> Any:
+        given.append(version)
+        return old
+
+    declared = declare.declaration(cls)
+    try:
+        pstore.persistent(cls, version=2, migrate=migrate)
+        db = tried.open()
+        if state(db["x"]) != state(tried.kind.make()) or given != [1] or db.commit().keys:
+            return False
+        tried.kind.change(db["x"])
+        written = db.commit().keys == (db.key_of(db["x"]),)
+        db.close()
+        db = tried.open()
+        again = state(db["x"])
+        changed = tried.kind.make()
+        tried.kind.change(changed)
+        return written and given == [1] and again == state(changed)
+    finally:
+        declare.withdraw(cls)
+        if declared is not None:
+            pstore.persistent(cls, version=declared.version, migrate=declared.migrate)
+
+
+#: What the column says -> whether it is so.
+MIGRATIONS: dict[str, Callable[[Tried], bool]] = {"`migrate=`": by_migrate, "`__setstate__`": by_setstate}
 COLUMNS: dict[str, Callable[[Tried], str]] = {
     "a reference is": reference,
     "identity": identity,

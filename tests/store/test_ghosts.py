@@ -6,6 +6,7 @@ import copy
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import kinds
 import pytest
 import shop
 
@@ -183,3 +184,94 @@ def test_ghost_after_close(place: Place) -> None:
         first = db["a"]
     with pytest.raises(pstore.StoreClosed, match="Plain"):
         first.x  # noqa: B018
+
+
+def test_getattr_that_delegates(place: Place) -> None:
+    """A class that looks for everything in a part of itself isn't asked for `__setstate__` before it has the part."""
+    with place.open(allow=["kinds"]) as db:
+        db["d"] = kinds.Delegate([1])
+    with place.open(allow=["kinds"]) as db:
+        db["d"].append(2)
+        assert len(db.commit().keys) == 1
+    with place.open(allow=["kinds"]) as db:
+        assert db["d"].part == [1, 2]
+
+
+def test_class_that_gives_itself_out_for_another(place: Place) -> None:
+    """An object's own `__class__` is what is answered, asleep and awake."""
+    with place.open(allow=["kinds"]) as db:
+        db["p"] = kinds.Pretender()
+    with place.open(allow=["kinds"]) as db:
+        assert isinstance(db["p"], list)
+        assert db["p"].items == [1]
+        assert isinstance(db["p"], list)
+        assert db.commit().keys == ()
+
+
+def test_special_methods_that_are_no_functions(place: Place) -> None:
+    """A `partialmethod` or `singledispatchmethod` of the class sees an object that is awake."""
+    with place.open(allow=["kinds"]) as db:
+        db["a"], db["b"] = kinds.Partial(), kinds.Partial()
+    with place.open(allow=["kinds"]) as db:
+        assert db["a"] + 1 == ("Partial", True, "+", 1, "n")
+        assert db["b"](2) == ("any", True, 2)
+
+
+@pytest.mark.parametrize("asleep", ["one", "other", "both"])
+def test_operators_of_a_subclass_go_first(asleep: str, place: Place) -> None:
+    """Which operand is asked first doesn't depend on which one is asleep."""
+    with place.open(allow=["kinds"]) as db:
+        for number in range(3):
+            db[f"base {number}"], db[f"derived {number}"] = kinds.Base(), kinds.Derived()
+    with place.open(allow=["kinds"]) as db:
+        for number, use in enumerate((lambda a, b: a - b, lambda a, b: a < b, lambda a, b: b - a)):
+            one = kinds.Base() if asleep == "other" else db[f"base {number}"]
+            other = kinds.Derived() if asleep == "one" else db[f"derived {number}"]
+            assert use(one, other) == use(kinds.Base(), kinds.Derived())
+
+
+def test_state_that_is_refused(place: Place) -> None:
+    """An AttributeError of the class's own `__setstate__` comes through, each time, whatever the class has for attributes."""
+    with place.open(allow=["kinds"]) as db:
+        db["f"] = kinds.Failing()
+    db = place.open(allow=["kinds"])
+    for _ in range(2):
+        with pytest.raises(AttributeError, match="no state is good enough"):
+            db["f"].name  # noqa: B018
+
+
+def test_methods_that_were_fetched_before_it_woke(place: Place) -> None:
+    """A method that something has fetched from a ghost's class goes on working when the ghost has woken."""
+    with place.open(allow=["kinds"]) as db:
+        db["c"] = kinds.Container()
+    with place.open(allow=["kinds"]) as db:
+        ghost = db["c"]
+        length, item = type(ghost).__len__, type(ghost).__getitem__
+        get, put = type(ghost).__getattribute__, type(ghost).__setattr__
+        assert length(ghost) == 1
+        assert item(ghost, 0) == "t"
+        put(ghost, "name", "new")
+        assert get(ghost, "name") == "new"
+        assert len(db.commit().keys) == 1
+
+
+def test_rollback_with_a_memoryview(place: Place) -> None:
+    """A bytearray that something has a memoryview of is rolled back, as long as its size stays."""
+    with place.open() as db:
+        db["bytes"] = bytearray(b"abc")
+        db.commit()
+        view = memoryview(db["bytes"])
+        view[0] = 0
+        db.rollback()
+        assert view.tobytes() == b"abc"
+
+
+def test_classes_that_say_to_be_equal(place: Place) -> None:
+    """Two classes that their metaclass calls equal are two classes to a store."""
+    with place.open(allow=["kinds"]) as db:
+        db["one"], db["other"] = kinds.OneOfEqual(), kinds.OtherOfEqual()
+        db["list"] = [kinds.OneOfEqual(), kinds.OtherOfEqual()]
+    with place.open(allow=["kinds"]) as db:
+        objects = [db["one"], db["other"], *db["list"]]
+        assert [obj.name for obj in objects] == ["n"] * 4
+        assert [type(obj).__name__ for obj in objects] == ["OneOfEqual", "OtherOfEqual"] * 2

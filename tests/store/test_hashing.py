@@ -117,6 +117,17 @@ def members(value: Any) -> Any:
     return getattr(value, "name", type(value).__name__)
 
 
+def compare(found: Any, wanted: Any) -> None:
+    """Compare what two objects hold, and what the parts of a list hold."""
+    assert members(found) == members(wanted)
+    for part in ("tags", "x", "y", "z", "keys", "part"):
+        if hasattr(wanted, part) and not isinstance(wanted, dict):
+            compare(getattr(found, part), getattr(wanted, part))
+    if isinstance(wanted, list):
+        for one, other in zip(found, wanted, strict=True):
+            compare(one, other)
+
+
 @pytest.mark.parametrize("declared", [False, True], ids=["undeclared", "declared"])
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("kind", HASHED)
@@ -133,11 +144,7 @@ def test_found_in_sets(kind: str, graph: Callable[..., Any], declared: bool, pla
         db = place.open(allow=ALLOW)
         order = [first, *(name for name in objects if name != first)]
         for name in order:
-            obj = db[name]
-            assert members(obj) == members(objects[name])
-            for part in ("tags", "x", "y", "z", "keys", "part"):
-                if hasattr(obj, part) and not isinstance(obj, dict):
-                    assert members(getattr(obj, part)) == members(getattr(objects[name], part))
+            compare(db[name], objects[name])
         assert all(db[name] in db["set"] for name in ("one", "two") if name in objects and "set" in objects)
         assert db.commit().keys == ()
         db._close()

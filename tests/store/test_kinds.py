@@ -136,6 +136,22 @@ def test_change_is_found(kind: Kind, place: Place) -> None:
         assert picture(db["x"]) == picture(changed)
 
 
+def test_only_what_was_touched_is_compared(kind: Kind, place: Place) -> None:
+    """After a commit a ghost that was read is behind the barrier again, with its state; so is what holds such an object."""
+    with opened(place) as db:
+        db["x"], db["inline"] = kind.make(), kinds.Named("holder", [kind.make()])
+    with opened(place) as db:
+        wanted = picture(kind.make())
+        assert picture(db["x"]) == picture(db["inline"].tags[0]) == wanted
+        loads = db.stats()["loads"]
+        db.commit()
+        assert not db._session._states.touched
+        assert picture(db["x"]) == picture(db["inline"].tags[0]) == wanted
+        assert db.stats()["loads"] == loads
+        kind.change(db["x"])
+        assert db.commit().keys == (db.key_of(db["x"]),)
+
+
 def test_rollback(kind: Kind, place: Place) -> None:
     """After a rollback an object is what the store says, whoever refers to it: the same object, if it can be a ghost."""
     with opened(place) as db:
