@@ -98,6 +98,8 @@ def test_killed_processes(path: Path, isolation: str) -> None:
             running.append(Job("appending.work_alone", log=str(log), number=number, killed_at=killed_at, **options))
             if len(running) > 2:
                 assert running.pop(0).killed() == signal.SIGKILL
+        for job in running:
+            assert job.killed() == signal.SIGKILL
     finally:
         for job in running:
             job.kill()

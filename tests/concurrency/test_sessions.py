@@ -357,7 +357,7 @@ class Sessions(RuleBasedStateMachine):
             self.rollback_pair(one)
 
     @rule(which=WHICH, other=st.integers(1, 2), path=PATHS, atom=ATOMS, between=WORK, work=WORK)
-    def overtake(self, which: int, other: int, path: list[int], atom: int, between: Any, work: Any) -> None:
+    def overtake(self, *, which: int, other: int, path: list[int], atom: int, between: Any, work: Any) -> None:
         """A list is changed in memory between two transactions, and perhaps back; another session may change it too."""
         one, two = self.pairs[which], self.pairs[(which + other) % 3]
         self.hold(one, path)
@@ -501,6 +501,6 @@ def make(kind: str, atom: int) -> tuple[Any, Any]:
 TestSessions = Sessions.TestCase
 TestWatchedSessions = WatchedSessions.TestCase
 TestSqliteSessions = SqliteSessions.TestCase
-TestSessions.settings = settings(max_examples=int(200 * SCALE), stateful_step_count=50)
-TestWatchedSessions.settings = settings(max_examples=int(60 * SCALE), stateful_step_count=40)
-TestSqliteSessions.settings = settings(max_examples=int(100 * SCALE), stateful_step_count=50)
+TestSessions.settings = settings(max_examples=int(120 * SCALE), stateful_step_count=50)
+TestWatchedSessions.settings = settings(max_examples=int(50 * SCALE), stateful_step_count=40)
+TestSqliteSessions.settings = settings(max_examples=int(60 * SCALE), stateful_step_count=50)
