@@ -326,7 +326,7 @@ class Sessions(RuleBasedStateMachine):
                 model.values.append(atom)
 
     def link_held(self, pair: Pair, choice: int, path: list[int]) -> None:
-        if pair.held and (found := self.find(pair, path)):
+        if (found := self.find(pair, path)) and pair.held:
             self.insert(pair, found, 0, pair.held[choice % len(pair.held)])
 
     # ----------------------------------------------------------------- transactions
@@ -353,6 +353,22 @@ class Sessions(RuleBasedStateMachine):
         self.do(two, work)
         self.commit_pair(two)
         self.do(one, works)
+        if not self.commit_pair(one):
+            self.rollback_pair(one)
+
+    @rule(other=st.sampled_from([0, 2]), path=PATHS, atom=ATOMS, work=WORK, mark=st.booleans())
+    def skew(self, *, other: int, path: list[int], atom: int, work: Any, mark: bool) -> None:
+        """The serializable session reads what another one changes, and writes something else."""
+        one, two = self.pairs[1], self.pairs[other]
+        self.rollback_pair(one)
+        if found := self.find(one, path):
+            self.content(one, *found)
+        if mark:
+            self.make_savepoint(one)
+            self.evict(one)
+        self.do(two, [*work, ("set_atom", {"path": path, "atom": atom})])
+        self.commit_pair(two)
+        self.put_new(one, "d", "atom", atom)
         if not self.commit_pair(one):
             self.rollback_pair(one)
 
