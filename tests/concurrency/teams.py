@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
-#: How long the races run; more finds more. `PSTORE_RACES=20 pytest tests/concurrency` takes a quarter of an hour.
+#: How long the races run; more finds more. CONTRIBUTING.md shows how.
 SCALE = float(os.environ.get("PSTORE_RACES", "1"))
 #: A job that takes longer than this many seconds is taken for a deadlock.
 TIMEOUT = 60 * max(SCALE, 1)

@@ -517,6 +517,6 @@ def make(kind: str, atom: int) -> tuple[Any, Any]:
 TestSessions = Sessions.TestCase
 TestWatchedSessions = WatchedSessions.TestCase
 TestSqliteSessions = SqliteSessions.TestCase
-TestSessions.settings = settings(max_examples=int(120 * SCALE), stateful_step_count=50)
+TestSessions.settings = settings(max_examples=int(100 * SCALE), stateful_step_count=50)
 TestWatchedSessions.settings = settings(max_examples=int(50 * SCALE), stateful_step_count=40)
-TestSqliteSessions.settings = settings(max_examples=int(60 * SCALE), stateful_step_count=50)
+TestSqliteSessions.settings = settings(max_examples=int(50 * SCALE), stateful_step_count=50)
