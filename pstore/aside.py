@@ -7,7 +7,6 @@ wrote it; going back to one takes away what later ones wrote. This module knows 
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
@@ -50,11 +49,16 @@ class Aside:
             StorageError: There is no room for them; nothing was kept.
         """
         self.mark += 1
+        count = self.count
         try:
             self._put(rows)
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self.back_to(self.mark - 1)
+        except BaseException as error:
+            # The rows of earlier savepoints are whole again: the database has a journal for that.
+            self.count = count
+            if self._database is not None and self._database.in_transaction:
+                self._database.rollback()
+            if not isinstance(error, sqlite3.Error):
+                raise
             message = (
                 f"the savepoint can't be kept in a temporary file (the variable SQLITE_TMPDIR says where): {error}"
             )
@@ -62,15 +66,23 @@ class Aside:
         return self.mark
 
     def _put(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        database = None
         for key, row in rows:
-            if self._database is None:
-                # A name that is empty: SQLite makes a file of its own where the pages don't fit its cache any more.
-                self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-                self._database.execute("PRAGMA journal_mode = OFF")
-                self._database.execute(CREATE)
-                self._database.execute("BEGIN")
-            self._database.execute(PUT, (_packed(key), self.mark, row))
+            if database is None:
+                database = self._begin()
+            database.execute(PUT, (_packed(key), self.mark, row))
             self.count += 1
+        if database is not None:
+            database.commit()
+
+    def _begin(self) -> sqlite3.Connection:
+        if self._database is None:
+            # A name that is empty: SQLite makes a file of its own where the pages don't fit its cache any more.
+            database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            database.execute(CREATE)
+            self._database = database
+        self._database.execute("BEGIN")
+        return self._database
 
     def get(self, key: int) -> bytes | None:
         """Return the newest row of a key, or None."""

@@ -195,6 +195,16 @@ class Changes:
         self._refuse_circular_construction()
         return drafts
 
+    def gather_again(self, keys: Iterable[int], baselines: Mapping[int, Baseline]) -> dict[int, Draft]:
+        """Do as `gather` does, for all that it has pickled before too, but for what was pickled in place of other objects."""
+        for key in [key for key in self._drafts if key not in self._instead]:
+            for obj in self._drafts.pop(key).inline:
+                if self._owner.get(id(obj)) == key:
+                    del self._owner[id(obj)]
+            self._waiting.append(key)
+        self._idle.clear()
+        return self.gather(keys, baselines)
+
     def idle(self) -> list[int]:
         """Return the keys of the records that need no draft: unchanged, and with nothing in them that can change.
 

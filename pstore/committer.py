@@ -19,7 +19,7 @@ from pstore.conflicts import Conflicts, Work
 from pstore.declare import is_declared
 from pstore.errors import ClassNotAllowed, MissingRecord, SavepointEnded
 from pstore.ghosts import Ghosts
-from pstore.names import Content, Names
+from pstore.names import Content, Names, Stored
 from pstore.pickle import set_class
 from pstore.records import is_atom
 from pstore.rows import REFERENCE, Head
@@ -114,6 +114,9 @@ class Committer:
         self._lost = Ghosts(_refuse_lost)
         self._savepoints: dict[int, dict[str, object]] = {}  # mark -> the names that were pending
         self._attempt: _Attempt | None = None
+        #: The savepoint to which a rollback is under way, 0 for the beginning, and the keys of what it has taken away.
+        self._undoing: int | None = None
+        self._undone: set[int] = set()
 
     def commit(self, note: str) -> Commit:
         """Write what has changed.
@@ -121,6 +124,7 @@ class Committer:
         Args:
             note: A text for the log.
         """
+        self._finish_undoing()
         if self._conflicts.refused is not None:
             raise self._conflicts.refused
         self._allocator.save()
@@ -171,6 +175,7 @@ class Committer:
 
     def savepoint(self) -> int:
         """Put what has changed aside; return the number of the savepoint."""
+        self._finish_undoing()
         self._allocator.save()
         work = Work()
         try:
@@ -205,29 +210,42 @@ class Committer:
             raise SavepointEnded(message)
         self._snapshot()
         self._note_touched()
+        self._undoing = mark
         self._restore_since(mark)
         self._names.pending = dict(self._savepoints[mark])
         self._savepoints = {known: names for known, names in self._savepoints.items() if known <= mark}
+        self._undoing = None
 
     def rollback(self) -> None:
         """Make the objects in memory what the store says, and end the transaction."""
+        self._undoing = 0
         self._names.pending.clear()
         self._restore_since(0)
         self.end()
+        self._undoing = None
         self._conflicts.refused = None
         self._cache.shrink()
         self._conflicts.overtaken &= self._states.baselines.keys()
         if self._conflicts.overtaken:
             self._snapshot()  # they become what others have made of them
 
+    def _finish_undoing(self) -> None:
+        """Where a rollback was interrupted, or has failed: do the rest of it, before anything is written."""
+        if self._undoing == 0:
+            self.rollback()
+        elif self._undoing is not None:
+            self.back_to(self._undoing)
+
     def _restore_since(self, mark: int) -> None:
         """Undo what was changed after a savepoint; 0 for all."""
-        undone = set(self._aside.since(mark))
+        undone = self._undone
+        undone.update(self._aside.since(mark))
         self._aside.back_to(mark)
         replaced: set[int] = set()
         for key in [*self._states.compared(), *undone]:
             if key not in self._identity.objects:
-                continue  # undone already, or nothing in memory
+                self._states.forget(key)  # undone already, or nothing in memory
+                continue
             baseline = self._states.baselines.get(key)
             if key in undone and self._is_new(key):
                 obj = self._identity.objects[key]
@@ -240,8 +258,15 @@ class Committer:
                 elif not self._restorer.restore(key, anew=key in undone):
                     replaced.add(key)
         self._restorer.replace(replaced)
+        undone.clear()
+
+    def replaced(self, gone: dict[int, object]) -> None:
+        """Objects were forgotten, and are made anew: going back to a savepoint leads to the new ones."""
+        self._savepoints = {mark: naming.with_replaced(names, gone) for mark, names in self._savepoints.items()}
 
     def _content_of(self, name: str, value: object) -> Content:
+        if type(value) is Stored:
+            return Content(REFERENCE, rows.pack_key(value.key))
         if is_atom(value) and not is_declared(type(value)):
             return Content(0, self._changes.encode_value(value, f"db[{name!r}]"))
         try:
@@ -302,7 +327,10 @@ class Committer:
         self._names.pending.clear()
         self._catalog.settle()
         for key, draft in work.mine.items():
-            work.drafts[key] = draft
+            if draft is None:  # in memory, if at all, is what was put aside; it is stale now
+                work.drafts.pop(key, None)
+            else:
+                work.drafts[key] = draft
         merged = {key: self._states.baselines[key].revision for key in work.mine if key in self._states.baselines}
         self._settle(work, dict.fromkeys(work.changed, revision) | merged)
         for key, _ in self._aside.rows():
@@ -322,8 +350,8 @@ class Committer:
             {key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)}
         )
         for key in work.changed:
-            if key in self._identity.objects:  # else it was merged from what was put aside
-                draft = work.drafts[key]
+            draft = work.drafts.get(key)
+            if draft is not None:  # else it was merged from what was put aside
                 self._states.put(key, Baseline(draft.flags, draft.code, revisions[key], draft.body))
         self._changes.settle()
         self._restorer.rest_idle(work.idle)

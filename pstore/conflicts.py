@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pstore.loader import Loader
     from pstore.names import Content, Names
     from pstore.reads import Reads
+    from pstore.restoring import Restorer
     from pstore.states import States
 
 
@@ -40,14 +41,15 @@ class Work:
         drafts: The records of all objects that were compared, by key, but of those that are idle.
         idle: Keys of objects that haven't changed, and have nothing in them that can (`Changes.idle`).
         changed: Those that are to be written.
-        mine: Of those that were merged: what this session would have written.
+        mine: Of those that were merged: what this session would have written; None where it has put that aside, and the
+            object hasn't changed since.
     """
 
     names: dict[str, Content | None] = field(default_factory=dict)
     drafts: dict[int, Draft] = field(default_factory=dict)
     idle: list[int] = field(default_factory=list)
     changed: dict[int, Draft] = field(default_factory=dict)
-    mine: dict[int, Draft] = field(default_factory=dict)
+    mine: dict[int, Draft | None] = field(default_factory=dict)
 
 
 class Conflicts:
@@ -59,6 +61,7 @@ class Conflicts:
         names: The session's names.
         loader: Makes objects of records.
         changes: Pickles what was merged.
+        restorer: Compares it.
         aside: The records that this transaction has put aside.
         reads: What was read; None where that doesn't count.
 
@@ -75,6 +78,7 @@ class Conflicts:
         loader: Loader,
         changes: Changes,
         *,
+        restorer: Restorer,
         aside: Aside,
         reads: Reads | None,
     ) -> None:
@@ -85,6 +89,7 @@ class Conflicts:
         self._names = names
         self._loader = loader
         self._changes = changes
+        self._restorer = restorer
         self._aside = aside
         self._reads = reads
 
@@ -124,6 +129,8 @@ class Conflicts:
             raise self._refusal(conflicts)
         for key, merge, versions in merges:
             self._merge(work, writer, key, merge, versions)
+        if merges:
+            self._take_in_merged(work, writer, newer)
 
     def _was_read(self, key: int) -> bool:
         assert self._reads is not None  # noqa: S101
@@ -192,12 +199,32 @@ class Conflicts:
                 " object to store, or changes `mine` and returns None"
             )
             raise TypeError(message)
-        if key in work.changed:
-            work.mine[key] = work.changed[key]
-        new = set(self._changes.new)
-        work.changed[key] = self._changes.encode_instead(key, merged)
-        work.drafts = self._changes.gather(())
-        work.changed.update({key: work.drafts[key] for key in self._changes.new.keys() - new})
+        work.mine[key] = work.changed.get(key)
+        self._changes.encode_instead(key, merged)
+
+    def _take_in_merged(self, work: Work, writer: Transaction, newer: dict[int, int]) -> None:
+        """Find the changes once more, merged objects being what they have become.
+
+        A merge may have made objects, have put into its own what stands in other records, which is then promoted, and have
+        touched other objects. These must be what the others have left, too.
+        """
+        work.drafts = self._changes.gather_again(self._states.compared(), self._states.baselines)
+        work.idle = self._changes.idle()
+        work.changed = self._restorer.changed({key: work.drafts[key] for key in work.drafts.keys() - work.mine.keys()})
+        late = [
+            self._conflict(key, writer, read=key not in work.changed)
+            for key in sorted({*newer, *self.overtaken} - work.mine.keys())
+            if key in work.changed or self._was_read_stale(key, newer)
+        ]
+        if late:
+            raise self._refusal(late)
+        work.changed.update({key: self._changes.with_code(key, work.drafts[key]) for key in work.mine})
+        work.drafts.update(work.changed)
+
+    def _was_read_stale(self, key: int, newer: dict[int, int]) -> bool:
+        baseline = self._states.baselines.get(key)
+        stale = baseline is not None and baseline.revision < newer.get(key, 0)
+        return stale and self._reads is not None and self._was_read(key)
 
     def _conflict(self, key: int, writer: Transaction, *, read: bool) -> Conflict:
         ours, theirs = self._states.baselines.get(key), _baseline(key, writer)

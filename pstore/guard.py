@@ -95,7 +95,9 @@ class Guard:
 
         Raises:
             StoreBusy: Something else is being done.
+            StoreClosed, WrongThread: As `check` does.
         """
+        self.check()  # first, as another thread's work is neither in the way nor to be taken for over
         self.check_idle(work)
         self.work = work
         try:

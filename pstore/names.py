@@ -36,6 +36,16 @@ class Content(NamedTuple):
     body: bytes
 
 
+class Stored(NamedTuple):
+    """Stands among the pending values for an object of the store that was made anew in place of the one that was set.
+
+    Attributes:
+        key: Its key.
+    """
+
+    key: int
+
+
 class Removed:
     """Stands among the pending values for a name that was removed."""
 
@@ -49,7 +59,8 @@ class Names:
         reads: Takes down what is read; None where nobody asks.
 
     Attributes:
-        pending: What this transaction has put under each name; `Removed` where it took the name away.
+        pending: What this transaction has put under each name; `Removed` where it took the name away, `Stored` where the
+            object was made anew since.
     """
 
     def __init__(self, read: Callable[[], Transaction], loader: Loader, reads: Reads | None) -> None:
@@ -68,9 +79,10 @@ class Names:
         """
         reader = self._read()
         if name in self.pending:
-            if self.pending[name] is Removed:
+            value = self.pending[name]
+            if value is Removed:
                 raise KeyError(name)
-            return self.pending[name]
+            return self._loader.follow(value.key) if type(value) is Stored else value
         if self._reads is not None:
             self._reads.names.add(name)
         (row,) = reader.get_many("names", [name])
@@ -87,6 +99,14 @@ class Names:
             self._known.clear()
         self._known[key] = name
         return self._loader.follow(key)
+
+    def replaced(self, gone: dict[int, object]) -> None:
+        """Objects were forgotten, and are made anew: the names that were set to them lead to the new ones.
+
+        Args:
+            gone: Those that were forgotten, by key.
+        """
+        self.pending = with_replaced(self.pending, gone)
 
     def known(self, key: int) -> str | None:
         """Return a name by which this session has reached a record lately, or None; nothing is read."""
@@ -179,6 +199,12 @@ class Names:
             if len(stored) == _BATCH:
                 break
         return stored
+
+
+def with_replaced(pending: dict[str, object], gone: dict[int, object]) -> dict[str, object]:
+    """Return pending values with `Stored` in place of each object that was forgotten."""
+    keys = {id(obj): key for key, obj in gone.items()}
+    return {name: Stored(keys[id(value)]) if id(value) in keys else value for name, value in pending.items()}
 
 
 def write(writer: Transaction, changes: dict[str, Content | None], revision: int) -> int:

@@ -18,7 +18,7 @@ from pstore.records import is_immutable_type, loads_as_written, named_in
 from pstore.states import Baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pstore.catalog import Catalog
     from pstore.changes import Changes, Draft
@@ -38,6 +38,7 @@ class Restorer:
         ghosts: The session's generated classes.
         changes: Compares objects with their baselines.
         catalog: The store's classes.
+        replaced: Told the objects that were forgotten because they can't be restored in place, by key.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Restorer:
         changes: Changes,
         *,
         catalog: Catalog,
+        replaced: Callable[[dict[int, object]], None],
     ) -> None:
         self._identity = identity
         self._states = states
@@ -56,6 +58,7 @@ class Restorer:
         self._ghosts = ghosts
         self._changes = changes
         self._catalog = catalog
+        self._tell_replaced = replaced
 
     def unchanged(self, key: int) -> Draft | None:
         """Return the draft of an object's record if it hasn't changed since it was loaded or committed, else None."""
@@ -183,6 +186,7 @@ class Restorer:
                 elif key not in gone:
                     gone.add(key)
                     waiting.append(key)
+        self._tell_replaced({key: self._identity.objects[key] for key in gone if key in self._identity.objects})
         for key in gone:
             self._loader.forget(key)
         self.replace([key for key in affected - gone if not self.try_to_restore(key)])
@@ -190,10 +194,10 @@ class Restorer:
     def let_go(self, key: int) -> bool:
         """Give an object that has lost its record back to the application; return whether it has its state."""
         obj = self._identity.objects[key]
-        self._identity.remove(key)
         has_state = self._states.baselines.get(key) is not None
         if self._ghosts.asleep(obj) and has_state:
             self._ghosts.wake_resident(obj)
+        self._identity.remove(key)
         self._states.forget(key)
         return has_state
 

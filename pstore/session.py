@@ -102,7 +102,13 @@ class Session:
         )
         self._changes = Changes(self.identity, self._catalog, self._ghosts, self._allocator, self._root_label)
         self._restorer = Restorer(
-            self.identity, self._states, self._loader, self._ghosts, self._changes, catalog=self._catalog
+            self.identity,
+            self._states,
+            self._loader,
+            self._ghosts,
+            self._changes,
+            catalog=self._catalog,
+            replaced=self._note_replaced,
         )
         self._renames = Renames(self.identity, self._states, self._catalog, self._loader, self._restorer)
         self._reads = Reads() if options.serializable else None
@@ -117,6 +123,7 @@ class Session:
             self.names,
             self._loader,
             self._changes,
+            restorer=self._restorer,
             aside=self._aside,
             reads=self._reads,
         )
@@ -248,6 +255,7 @@ class Session:
         """
         self.guard.check()
         if exclusive:
+            self._transactions.end()  # a snapshot from before the lock could be overtaken unseen
             self._transactions.hold()
         self._snapshot()
 
@@ -313,6 +321,10 @@ class Session:
     def _note_read(self, key: int) -> None:
         if self._reads is not None:
             self._reads.take_down((key,), self._states)
+
+    def _note_replaced(self, gone: dict[int, object]) -> None:
+        self.names.replaced(gone)
+        self._committer.replaced(gone)
 
     # ------------------------------------------------------------- for errors
 
