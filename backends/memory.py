@@ -51,10 +51,15 @@ class MemoryBackend(Backend):
         if write and not self.writing.acquire(timeout=self.timeout):
             message = f"another writer held the memory store for more than {self.timeout} s; try again later"
             raise StoreLocked(message)
-        with self._guard:
-            moment = self._moment
-            self._snapshots[moment] = self._snapshots.get(moment, 0) + 1
-        return MemoryTransaction(self, moment, write=write)
+        try:
+            with self._guard:
+                moment = self._moment
+                self._snapshots[moment] = self._snapshots.get(moment, 0) + 1
+            return MemoryTransaction(self, moment, write=write)
+        except BaseException:  # interrupted
+            if write:
+                self.writing.release()
+            raise
 
     def close(self) -> None:
         """Drop everything."""
@@ -95,13 +100,21 @@ class MemoryBackend(Backend):
     def publish(self, changes: _Delta) -> None:
         """Make the changes of a write transaction the newest state."""
         with self._guard:
-            self._moment += 1
-            replaced = _empty()
+            moment, replaced = self._moment + 1, _empty()
             for table, delta in changes.items():
                 rows = self._tables[table]
                 replaced[table] = {key: rows.get(key) for key in delta}
-                _apply(rows, delta)
-            self._replaced[self._moment] = replaced
+            try:
+                self._publish_as(moment, changes, replaced)
+            except BaseException:  # interrupted: a commit is whole
+                self._publish_as(moment, changes, replaced)
+                raise
+
+    def _publish_as(self, moment: int, changes: _Delta, replaced: _Delta) -> None:
+        for table, delta in changes.items():
+            _apply(self._tables[table], delta)
+        self._replaced[moment] = replaced
+        self._moment = moment
 
     def release(self, moment: int) -> None:
         """Forget a snapshot, and what only it still needed."""

@@ -48,10 +48,9 @@ class Aside:
         Raises:
             StorageError: There is no room for them; nothing was kept.
         """
-        self.mark += 1
         count = self.count
         try:
-            self._put(rows)
+            self._put(rows, self.mark + 1)
         except BaseException as error:
             # The rows of earlier savepoints are whole again: the database has a journal for that.
             self.count = count
@@ -63,14 +62,15 @@ class Aside:
                 f"the savepoint can't be kept in a temporary file (the variable SQLITE_TMPDIR says where): {error}"
             )
             raise StorageError(message) from error
+        self.mark += 1
         return self.mark
 
-    def _put(self, rows: Iterable[tuple[int, bytes]]) -> None:
+    def _put(self, rows: Iterable[tuple[int, bytes]], mark: int) -> None:
         database = None
         for key, row in rows:
             if database is None:
                 database = self._begin()
-            database.execute(PUT, (_packed(key), self.mark, row))
+            database.execute(PUT, (_packed(key), mark, row))
             self.count += 1
         if database is not None:
             database.commit()
@@ -110,9 +110,9 @@ class Aside:
 
     def clear(self) -> None:
         """Take away everything."""
-        if self._database is not None:
-            self._database.close()
-            self._database, self.count = None, 0
+        database, self._database, self.count = self._database, None, 0
+        if database is not None:
+            database.close()
 
 
 def _packed(key: int) -> bytes:

@@ -125,7 +125,6 @@ class Changes:
         if key is None:
             self._refuse_foreign(obj)
             key = self._enter(obj)
-            self.new[key] = obj
             self._waiting.append(key)
         return key
 
@@ -165,6 +164,7 @@ class Changes:
         waiting, drafts = self._waiting, self._drafts
         waiting.extend(keys)
         self._code_of_plain.clear()
+        self._comparing = False
         objects, instead, codes = self._identity.objects, self._instead, self._code_of_plain
         encode_changed, idle = self._encoder.encode_changed, self._idle.append
         # Most objects haven't changed. This loop is where a commit spends its time.
@@ -236,8 +236,8 @@ class Changes:
 
     def _look(self, obj: object) -> Draft | None:
         cls = self._ghosts.real_class(obj)
-        self._comparing = True
         try:
+            self._comparing = True
             encoded = self._encoder.encode(obj)
             return Draft(encoded.flags, self._catalog.expected_code(cls), encoded.body, *encoded[2:])
         except Exception:  # noqa: BLE001  # _NewFound, or what can't be pickled: it is not what was stored
@@ -343,9 +343,7 @@ class Changes:
         return self._encode(key)
 
     def _give_record(self, obj: object) -> None:
-        key = self._enter(obj)
-        self.new[key] = obj
-        self._waiting.appendleft(key)
+        self._waiting.appendleft(self._enter(obj))
 
     def _refuse_circular_construction(self) -> None:
         """Refuse objects that are made from each other by their constructors' arguments: they couldn't be made again."""
@@ -441,5 +439,6 @@ class Changes:
     def _enter(self, obj: object) -> int:
         code = self._allocator.code(type(obj))
         key = make_key(code, self._allocator.serial())
+        self.new[key] = obj  # first, so that `withdraw` finds it whatever comes in between
         self._identity.add(key, obj)
         return key

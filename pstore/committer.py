@@ -177,7 +177,8 @@ class Committer:
         """Put what has changed aside; return the number of the savepoint."""
         self._finish_undoing()
         self._allocator.save()
-        work = Work()
+        work, before = Work(), self._aside.mark
+        revisions: dict[int, int] = {}
         try:
             self._gather(work)
             if work.changed:
@@ -188,16 +189,23 @@ class Committer:
             }
             self._transactions.keep_numbers()
             self._catalog.settle()
-            mark = self._aside.put((key, _seal(key, draft, revisions[key])) for key, draft in work.changed.items())
+            self._aside.put((key, _seal(key, draft, revisions[key])) for key, draft in work.changed.items())
+            self._publish_savepoint(work, revisions)
         except BaseException:
+            if self._aside.mark != before:  # interrupted behind the point of no return
+                self._publish_savepoint(work, revisions)
+                raise
             self._withdraw()
             self._transactions.end_savepoint()
             raise
+        return self._aside.mark
+
+    def _publish_savepoint(self, work: Work, revisions: dict[int, int]) -> None:
+        """After a savepoint: remember what was put aside."""
         self._note_touched()
         self._settle(work, revisions)
-        self._savepoints[mark] = dict(self._names.pending)
+        self._savepoints[self._aside.mark] = dict(self._names.pending)
         self._cache.shrink()
-        return mark
 
     def back_to(self, mark: int) -> None:
         """Go back to a savepoint.

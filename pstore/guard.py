@@ -99,8 +99,8 @@ class Guard:
         """
         self.check()  # first, as another thread's work is neither in the way nor to be taken for over
         self.check_idle(work)
-        self.work = work
         try:
+            self.work = work
             yield
         finally:
             self.work = ""

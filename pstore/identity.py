@@ -50,9 +50,10 @@ class IdentityMap:
 
     def remove(self, key: int) -> None:
         """Forget an object; a key that isn't in the map is passed over."""
-        obj = self.objects.pop(key, None)
+        obj = self.objects.get(key)
         if obj is not None and self.keys.get(id(obj)) == key:
-            del self.keys[id(obj)]
+            del self.keys[id(obj)]  # first: an id must not stay when its object has gone
+        self.objects.pop(key, None)
 
     def key_of(self, obj: object) -> int | None:
         """Return the key of an object, or None."""

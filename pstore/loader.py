@@ -408,6 +408,13 @@ class Loader:
             now = type(obj)
             set_class(obj, generated)
             set_class(obj, now)
+        try:
+            self._drop_state(key, obj, real, generated)
+        except BaseException:  # interrupted, and there is no way back
+            self._drop_state(key, obj, real, generated)
+            raise
+
+    def _drop_state(self, key: int, obj: object, real: type, generated: type) -> None:
         self._states.drop(key)
         drop_state(obj, real)
         set_class(obj, generated)
@@ -415,9 +422,9 @@ class Loader:
     @contextlib.contextmanager
     def _operation(self) -> Iterator[None]:
         """Undo all that the block made when it fails."""
-        start = len(self._made)
-        self._depth += 1
+        start, depth = len(self._made), self._depth
         try:
+            self._depth = depth + 1
             yield
             if self._depth == 1 and self._constructing:  # they wait for one another
                 raise self._leads_back(next(iter(self._constructing)))
@@ -425,7 +432,7 @@ class Loader:
             self._undo(start)
             raise
         finally:
-            self._depth -= 1
+            self._depth = depth
             otherwise: list[int] = []
             if not self._depth:
                 self._forget_operation()

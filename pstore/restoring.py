@@ -59,6 +59,7 @@ class Restorer:
         self._changes = changes
         self._catalog = catalog
         self._tell_replaced = replaced
+        self._unfinished: set[int] = set()  # keys of objects whose restoring was interrupted, or has failed
 
     def unchanged(self, key: int) -> Draft | None:
         """Return the draft of an object's record if it hasn't changed since it was loaded or committed, else None."""
@@ -116,9 +117,11 @@ class Restorer:
     def rest(self, key: int, draft: Draft) -> None:
         """Put an object behind the barrier, unless one of its containers is, or may be, held by anything outside."""
         if key in self._states.touched and self.is_alone(key, draft):
-            obj = self._states.touched.pop(key)
-            if self._loader.settle(key, obj):
+            obj = self._states.touched[key]
+            # In this order, as an interruption in between must not leave an awake object that isn't compared.
+            if not self._ghosts.asleep(obj) and self._loader.settle(key, obj):
                 self._ghosts.put_asleep(obj)
+            del self._states.touched[key]
 
     def rest_idle(self, keys: Iterable[int]) -> None:
         """Put objects behind the barrier that have nothing in them that can change, unless something holds a `__dict__`."""
@@ -157,7 +160,11 @@ class Restorer:
             Whether that is possible in place; if not, nothing was done, and `replace` is to be called.
         """
         if key in self._states.loose:
-            return self._loader.refill(key, anew=anew)
+            # Where this raises, the object is forgotten, and may be empty: what refers to it has yet to be restored.
+            self._unfinished.add(key)
+            done = self._loader.refill(key, anew=anew)
+            self._unfinished.discard(key)
+            return done
         try:
             self._loader.make_ghost(key, self._identity.objects[key])
         except (TypeError, *UNAVAILABLE):  # it can't be of its stored class any more
@@ -174,7 +181,7 @@ class Restorer:
 
     def replace(self, replaced: Iterable[int]) -> None:
         """Forget objects that can't be restored in place, and restore whatever refers to them."""
-        waiting = list(replaced)
+        waiting = list({*replaced, *self._unfinished})
         if not waiting:
             return
         gone, affected = set(waiting), set()
@@ -187,9 +194,12 @@ class Restorer:
                     gone.add(key)
                     waiting.append(key)
         self._tell_replaced({key: self._identity.objects[key] for key in gone if key in self._identity.objects})
+        self._unfinished |= gone
         for key in gone:
             self._loader.forget(key)
-        self.replace([key for key in affected - gone if not self.try_to_restore(key)])
+        failed = [key for key in affected - gone if not self.try_to_restore(key)]
+        self._unfinished -= gone
+        self.replace(failed)
 
     def let_go(self, key: int) -> bool:
         """Give an object that has lost its record back to the application; return whether it has its state."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ import pstore
 from pstore import aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from pstore.backends import Backend
 
@@ -266,3 +269,68 @@ def test_interrupted_rollback(again: str, at: int, backend: Backend, monkeypatch
         db.close()
         with pstore.open(backend) as fresh:
             assert [part.name for part in fresh["new"]] == [0, 1, 2]
+
+
+SESSION = str(Path(pstore.__file__).parent)
+
+
+def interrupted(function: Callable[[], object], at: int) -> bool:
+    """Call a function; interrupt it before the line of this number that it comes to in the session. Return whether it was."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if not frame.f_code.co_filename.startswith(SESSION):
+            return None
+        if event == "line":
+            lines += 1
+            # What begins and ends the work is left out: an interruption there is before or behind it.
+            if lines >= at and Path(frame.f_code.co_filename).stem in {"aside", "changes", "committer", "restoring"}:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+    return False
+
+
+@pytest.mark.parametrize("work", ["commit", "savepoint", "rollback", "back"])
+def test_interrupted_anywhere(work: str) -> None:
+    """Wherever a work on a transaction is interrupted, memory and store agree once it is rolled back or done again."""
+    for at in range(1, 10_000, 29):
+        db = pstore.open("memory:", allow=["types"])
+        db["a"], db["ann"] = Part(["old"]), SimpleNamespace(age=1)
+        db["list"] = [db["a"]]
+        db.commit()
+        db["a"].name.append(Part("first"))
+        savepoint = db.savepoint()
+        db["a"].name.append(shared := [Part("second")])
+        db["list"] += [Part("third"), shared]
+        db["ann"].age = 2
+        works = {"commit": db.commit, "savepoint": db.savepoint, "rollback": db.rollback, "back": savepoint.rollback}
+        was_interrupted = interrupted(works[work], at)
+        with db.session() as fresh:
+            stored = fresh["ann"].age
+        if work == "back":
+            savepoint.rollback()
+        elif work != "commit" or was_interrupted:
+            db.rollback()
+        done = work == "commit" and stored == 2
+        expected = {"commit": done and 3, "back": 2}.get(work) or 1
+        db["a"].name.append("more")
+        db.commit()
+        with db.session() as fresh:
+            for store in (db, fresh):
+                assert len(store["a"].name) == expected + 1, at
+                assert [store["ann"].age, len(store["list"])] == ([2, 3] if done else [1, 1]), at
+                assert not done or store["list"][2] is store["a"].name[2]
+        db.close()
+        if not was_interrupted:
+            break
