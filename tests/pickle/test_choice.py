@@ -16,6 +16,7 @@ from .processes import run
 (NATIVE,) = [engine for engine in ENGINES if engine.id == "native"]
 SHOW = "import pstore.pickle as p; print(p.engine, p.Pickler.__module__, p.engine_reason, sep='|')"
 REMEDY = "PSTORE_REQUIRE_NATIVE=1"
+FIRST = "_native_layout"  # of the extension modules, in the order in which they are imported
 
 
 @pytest.fixture
@@ -80,14 +81,14 @@ class TestNotBuilt:
         engine, module, reason = show(bare)
         assert (engine, module) == ("python", "pstore.pickle._pickler")
         assert "aren't built" in reason
-        assert "pstore.pickle._native_pickler" in reason
+        assert f"pstore.pickle.{FIRST}" in reason
         assert REMEDY in reason
 
     def test_asked_for(self, bare: Path) -> None:
         """Asking for it is an ImportError that says the same, with the attempt that failed as its cause."""
         told = refused(bare, "native")
         assert told.splitlines()[-1] == f"ImportError: PSTORE_ENGINE=native: {show(bare)[2]}"
-        assert "ModuleNotFoundError: No module named 'pstore.pickle._native_pickler'" in told
+        assert f"ModuleNotFoundError: No module named 'pstore.pickle.{FIRST}'" in told
 
     def test_reference_asked_for(self, bare: Path) -> None:
         """The reference engine can be asked for by its name, and the native one isn't even looked for."""
@@ -112,17 +113,21 @@ class TestBroken:
 
     def test_no_library(self, bare: Path) -> None:
         """An extension module that can't be loaded is reported with the loader's own message."""
-        (bare / "pstore" / "pickle" / f"_native_pickler{EXTENSION_SUFFIXES[0]}").write_bytes(b"nothing of the kind")
+        (bare / "pstore" / "pickle" / f"{FIRST}{EXTENSION_SUFFIXES[0]}").write_bytes(b"nothing of the kind")
         engine, _, reason = show(bare)
         assert engine == "python"
         assert "can't be used" in reason
-        assert f"_native_pickler{EXTENSION_SUFFIXES[0]}" in reason
+        assert f"{FIRST}{EXTENSION_SUFFIXES[0]}" in reason
         assert reason in refused(bare, "native")
 
     def test_half_built(self, bare: Path) -> None:
-        """One of the modules without the other isn't an engine."""
-        source = "Pickler = dump = dumps = IdentityTable = None"
-        (bare / "pstore" / "pickle" / "_native_pickler.py").write_text(source, "utf-8")
+        """Some of the modules without the others aren't an engine."""
+        names = {
+            "_native_layout": "clear_attributes = has_held_dict = new_instance = set_class = share_layout = None",
+            "_native_pickler": "Pickler = dump = dumps = IdentityTable = None",
+        }
+        for module, source in names.items():
+            (bare / "pstore" / "pickle" / f"{module}.py").write_text(source, "utf-8")
         engine, module, reason = show(bare)
         assert (engine, module) == ("python", "pstore.pickle._pickler")
         assert "pstore.pickle._native_unpickler" in reason
@@ -130,7 +135,7 @@ class TestBroken:
     @pytest.mark.parametrize("error", ["ImportError", "SystemError", "AttributeError", "ValueError"])
     def test_raises(self, bare: Path, error: str) -> None:
         """Whatever an extension module raises is reported, and the reference engine works."""
-        (bare / "pstore" / "pickle" / "_native_pickler.py").write_text(f"raise {error}('it is cold')", "utf-8")
+        (bare / "pstore" / "pickle" / f"{FIRST}.py").write_text(f"raise {error}('it is cold')", "utf-8")
         engine, _, reason = show(bare)
         assert engine == "python"
         assert "it is cold" in reason
