@@ -48,15 +48,24 @@ class Place:
         return found
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """A store on each backend."""
-    backend = SqliteBackend(tmp_path / "store.db") if request.param == "sqlite" else MemoryBackend()
+def _kept(backend: Backend) -> Iterator[Place]:
     place = Place(backend)
     yield place
     for store in place.opened:
         store._close()
     backend.close()
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A store on each backend."""
+    yield from _kept(SqliteBackend(tmp_path / "store.db") if request.param == "sqlite" else MemoryBackend())
+
+
+@pytest.fixture
+def memory() -> Iterator[Place]:
+    """A store in memory, for tests of what a backend has no part in."""
+    yield from _kept(MemoryBackend())
 
 
 @pytest.fixture

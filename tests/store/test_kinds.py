@@ -52,6 +52,12 @@ def picture(obj: Any) -> tuple[type, bytes]:
     return type(obj), stream
 
 
+@pytest.fixture
+def place(memory: Place) -> Place:
+    """One backend: it has the same bytes to keep, whatever they are of."""
+    return memory
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
     """Each kind."""

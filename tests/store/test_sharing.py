@@ -82,6 +82,12 @@ SECOND: dict[str, Callable[[pstore.Store, Any], object]] = {
 }
 
 
+@pytest.fixture
+def place(memory: Place) -> Place:
+    """One backend: it has the same bytes to keep, whatever they are of."""
+    return memory
+
+
 def item_of(db: pstore.Store) -> Any:
     """The item, where a second record holds it."""
     for name in ("two", "list", "old", "old list", "old dict"):
