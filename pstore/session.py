@@ -26,10 +26,7 @@ from pstore.catalog import Catalog
 from pstore.changes import Changes
 from pstore.committer import Commit, Committer, Parts
 from pstore.conflicts import Conflicts
-from pstore.errors import (
-    StoreClosed,
-    Uncommitted,
-)
+from pstore.errors import MissingRecord, StoreClosed, Uncommitted
 from pstore.ghosts import Ghosts
 from pstore.guard import Guard
 from pstore.identity import IdentityMap
@@ -161,7 +158,14 @@ class Session:
         if self._transactions.reader is None or get_ident() != self.guard.thread:
             self._snapshot()
         states = self._states
-        key = self.identity.keys[id(obj)]
+        try:
+            key = self.identity.keys[id(obj)]
+        except KeyError:
+            message = (
+                f"this object of {self._ghosts.real_class(obj).__qualname__} was made anew when its class changed in the"
+                " store; get it from the store again"
+            )
+            raise MissingRecord(message) from None
         if key in states.baselines:
             self._ghosts.wake_resident(obj)
             states.use(key)

@@ -264,6 +264,21 @@ def test_rename_of_another_layout(place: Place, program: Program) -> None:
         assert ann.name == "Ann"
 
 
+def test_object_that_was_asleep_when_it_was_replaced(place: Place, program: Program) -> None:
+    """It can't wake any more, and says so."""
+    fill(place, program(OLD.format(""), "staff"))
+    program("class Customer(list): pass", "crm")
+    with place.open(allow=["crm"]) as db:
+        ann, bob = db["ann"], db["bob"]
+        assert ann.name == "Ann"
+        db.commit()
+        db.rename_class("staff.Person", "crm.Customer")
+        for old in (ann, bob):
+            with pytest.raises(pstore.MissingRecord, match="of Person was made anew .*; get it from the store again"):
+                _ = old.name
+        assert type(db["ann"]).__name__ == "Customer"
+
+
 def test_rename_with_stand_ins_in_memory(place: Place, program: Program) -> None:
     """What was met while the class was missing is replaced by the objects that it stood for."""
     fill(place, program(OLD.format(""), "staff"))
