@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-EXTENSIONS = ("_native_pickler", "_native_unpickler")
+EXTENSIONS = ("_native_layout", "_native_pickler", "_native_unpickler")
 # A place that isn't made to compile, and hasn't compiled what is tested here, may be unable to.
 NATIVE = os.environ.get("PSTORE_REQUIRE_NATIVE", "0") not in {"", "0"} or all(
     importlib.util.find_spec(f"pstore.pickle.{name}") for name in EXTENSIONS

@@ -94,7 +94,7 @@ def new_module() -> Any:
 
 
 _REGISTRIES = copyreg.dispatch_table, copyreg._extension_registry, copyreg._inverted_registry
-_BEFORE = [dict(registry) for registry in _REGISTRIES]
+_BEFORE: list[dict[Any, Any]] = []  # what they held when the test began
 
 
 def registered_before() -> None:
@@ -107,6 +107,7 @@ def registered_before() -> None:
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """Nothing stays."""
+    _BEFORE[:] = [dict(registry) for registry in _REGISTRIES]
     yield
     registered_before()
     for name in NAME, "patched_elsewhere":

@@ -274,7 +274,7 @@ def test_object_that_was_asleep_when_it_was_replaced(place: Place, program: Prog
         db.commit()
         db.rename_class("staff.Person", "crm.Customer")
         for old in (ann, bob):
-            with pytest.raises(pstore.MissingRecord, match="of Person was made anew .*; get it from the store again"):
+            with pytest.raises(pstore.MissingRecord, match=r"of Person was made anew .*; get it from the store again"):
                 _ = old.name
         assert type(db["ann"]).__name__ == "Customer"
 
