@@ -149,8 +149,9 @@ def test_run_tries_again(place: Place) -> None:
 def test_last_attempt_keeps_others_out(path: Any) -> None:
     """It holds the write lock, so that a store that is always written to can't keep it from committing."""
     with (
+        contextlib.closing(pstore.backends.SqliteBackend(path, timeout=0.1)) as impatient,
         pstore.open(path, allow=["shop"]) as db,
-        pstore.open(pstore.backends.SqliteBackend(path, timeout=0.1)) as other,
+        pstore.open(impatient) as other,
     ):
         db["n"] = 0
 
