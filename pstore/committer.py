@@ -24,7 +24,7 @@ from pstore.pickle import set_class
 from pstore.records import is_atom
 from pstore.rows import REFERENCE, Head
 from pstore.states import Baseline, States
-from pstore.transactions import Transactions, class_rows, put_head
+from pstore.transactions import Transactions, put_classes, put_head, put_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -291,15 +291,14 @@ class Committer:
         if overtaken or self._conflicts.overtaken:
             self._conflicts.resolve(work, self._snapshot(), writer, since)
         revision = self._allocator.head.revision + 1
-        writer.put_many("records", class_rows(self._catalog, revision))
+        put_classes(writer, self._catalog.pending(), revision)
         writer.put_many("records", ((key, _seal(key, draft, revision)) for key, draft in work.changed.items()))
         keys = set(work.changed)
         if self._aside:
             writer.put_many("records", self._put_aside(revision, keys))
         added = naming.write(writer, work.names, revision)
         entry = rows.new_log_entry(note, sorted(keys), work.names)
-        log_row = rows.seal(rows.log_place(revision), rows.pack_log(entry), revision=revision)
-        writer.put_many("log", [(revision, log_row)])
+        log_row = put_log(writer, revision, entry)
         if self._changes.new:
             self._allocator.top_up()
         head = self._allocator.head
@@ -318,17 +317,7 @@ class Committer:
         for key, row in self._aside.rows():
             if key not in written:
                 written.add(key)
-                sealed = rows.unseal(rows.record_place(key), row)
-                yield (
-                    key,
-                    rows.seal(
-                        rows.record_place(key),
-                        bytes(sealed.body),
-                        flags=sealed.flags,
-                        code=sealed.code,
-                        revision=revision,
-                    ),
-                )
+                yield key, _seal(key, self._loader.baseline_of(key, row), revision)
 
     def _publish(self, work: Work, revision: int) -> None:
         """After a commit: remember what was written, and put everything behind the barrier that can go there."""
@@ -397,8 +386,8 @@ class Committer:
         return "to write " + ", ".join(what[:5]) + (", ..." if what[5:] else "")
 
 
-def _seal(key: int, draft: Draft, revision: int) -> bytes:
-    return rows.seal(rows.record_place(key), draft.body, flags=draft.flags, code=draft.code, revision=revision)
+def _seal(key: int, record: Draft | Baseline, revision: int) -> bytes:
+    return rows.seal(rows.record_place(key), record.body, flags=record.flags, code=record.code, revision=revision)
 
 
 def _refuse_lost(obj: object) -> None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pstore import rows
 from pstore.errors import Conflict, ConflictError
 from pstore.keys import code_of, serial_of
 from pstore.states import Baseline
-from pstore.transactions import logged
+from pstore.transactions import changes_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,15 +104,11 @@ class Conflicts:
         Raises:
             ConflictError: That isn't possible, or a serializable transaction has read what isn't so any more.
         """
-        newer: dict[int, int] = {}
-        newer_names: dict[str, int] = {}
-        for revision, entry in logged(writer, since + 1):
-            newer.update(dict.fromkeys(entry.keys, revision))
-            newer_names.update(dict.fromkeys(entry.names, revision))
-        conflicts, merges = [], []
+        newer, newer_names = changes_since(writer, since)
+        conflicts, merges, listed = [], [], self._listed()
         for key in sorted({*newer, *self.overtaken}):
             written = key in work.changed or self._aside.get(key) is not None
-            if written or (self._reads is not None and self._was_read(key)):
+            if written or self._was_read(key, listed):
                 merge = self._merge_of(key) if written else None
                 versions = None if merge is None else self._versions(key, work, reader, writer)
                 if merge is None or versions is None:
@@ -132,12 +127,17 @@ class Conflicts:
         if merges:
             self._take_in_merged(work, writer, newer)
 
-    def _was_read(self, key: int) -> bool:
-        assert self._reads is not None  # noqa: S101
+    def _listed(self) -> set[int]:
+        """Return the codes of the classes whose instances were listed; one may have come into the store since."""
+        classes = () if self._reads is None else self._reads.classes
+        return {code for cls in classes for code in self._catalog.codes_of(cls)}
+
+    def _was_read(self, key: int, listed: set[int]) -> bool:
+        """Return whether that a record was read counts, and it was; as one of a class that was listed, too."""
+        if self._reads is None:
+            return False
         if key in self._states.touched or key in self._states.loose or key in self._reads.records:
             return True
-        # A class that wasn't in the store yet may have come into it since.
-        listed = {code for cls in self._reads.classes for code in self._catalog.codes_of(cls)}
         return code_of(key) in listed and bool(serial_of(key))
 
     def _depends_on(self, name: str, reader: Transaction, writer: Transaction) -> bool:
@@ -158,24 +158,24 @@ class Conflicts:
         self, key: int, work: Work, reader: Transaction, writer: Transaction
     ) -> tuple[Baseline, Baseline, Baseline] | None:
         """Return the three records to merge: of the snapshot, of the newest state, of this session; None if one is gone."""
-        put_aside = self._aside.get(key)
+        row = self._aside.get(key)
+        put_aside = None if row is None else self._loader.baseline_of(key, row)
         base: Baseline | None
         if put_aside is None:
             base = self._states.baselines[key]
         else:
-            base = _baseline(key, reader)
-            if base is None or base.revision != rows.unseal(rows.record_place(key), put_aside).revision:
+            base = self._stored(key, reader)
+            if base is None or base.revision != put_aside.revision:
                 return None  # overtaken before this transaction began, and not kept
-        theirs = _baseline(key, writer)
-        if base is None or theirs is None:
+        theirs = self._stored(key, writer)
+        if theirs is None:
             return None
         if key in work.changed:
             draft = work.changed[key]
             mine = Baseline(draft.flags, draft.code, base.revision, draft.body)
         else:
             assert put_aside is not None  # noqa: S101
-            sealed = rows.unseal(rows.record_place(key), put_aside)
-            mine = Baseline(sealed.flags, sealed.code, sealed.revision, bytes(sealed.body))
+            mine = put_aside
         return base, theirs, mine
 
     def _merge(
@@ -211,23 +211,28 @@ class Conflicts:
         work.drafts = self._changes.gather_again(self._states.compared(), self._states.baselines)
         work.idle = self._changes.idle()
         work.changed = self._restorer.changed({key: work.drafts[key] for key in work.drafts.keys() - work.mine.keys()})
+        listed = self._listed()
         late = [
             self._conflict(key, writer, read=key not in work.changed)
             for key in sorted({*newer, *self.overtaken} - work.mine.keys())
-            if key in work.changed or self._was_read_stale(key, newer)
+            if key in work.changed or self._was_read_stale(key, newer, listed)
         ]
         if late:
             raise self._refusal(late)
         work.changed.update({key: self._changes.with_code(key, work.drafts[key]) for key in work.mine})
         work.drafts.update(work.changed)
 
-    def _was_read_stale(self, key: int, newer: dict[int, int]) -> bool:
+    def _was_read_stale(self, key: int, newer: dict[int, int], listed: set[int]) -> bool:
         baseline = self._states.baselines.get(key)
         stale = baseline is not None and baseline.revision < newer.get(key, 0)
-        return stale and self._reads is not None and self._was_read(key)
+        return stale and self._was_read(key, listed)
+
+    def _stored(self, key: int, transaction: Transaction) -> Baseline | None:
+        (row,) = transaction.get_many("records", [key])
+        return None if row is None else self._loader.baseline_of(key, row)
 
     def _conflict(self, key: int, writer: Transaction, *, read: bool) -> Conflict:
-        ours, theirs = self._states.baselines.get(key), _baseline(key, writer)
+        ours, theirs = self._states.baselines.get(key), self._stored(key, writer)
         return Conflict(
             key,
             self._catalog.label(key).partition("#")[0],
@@ -262,11 +267,3 @@ class Conflicts:
                 what += f" (db[{conflict.name!r}])"
         read = ", read here" if conflict.read else ""
         return f"{what}{read} (revision {conflict.theirs}, where this one has revision {conflict.ours})"
-
-
-def _baseline(key: int, transaction: Transaction) -> Baseline | None:
-    (row,) = transaction.get_many("records", [key])
-    if row is None:
-        return None
-    sealed = rows.unseal(rows.record_place(key), row)
-    return Baseline(sealed.flags, sealed.code, sealed.revision, bytes(sealed.body))

@@ -13,11 +13,11 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from pstore.pickle import has_held_dict
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: From Python 3.13 on the collector sees the attributes of an instance, and may not see the `__dict__` that they are in.
-_DICT_MAY_BE_HIDDEN: Final = sys.version_info >= (3, 13)
 #: More parts than this are taken for held outside, rather than looked through at each commit.
 _MOST_PARTS: Final = 1000
 
@@ -66,10 +66,10 @@ def is_held_by_parts(obj: object, given: tuple[list[object], ...], is_part: Call
                     parts[id(part)], inside[id(part)] = part, 0
                     waiting.append(part)
                 inside[id(part)] += 1
-    if _DICT_MAY_BE_HIDDEN:
-        for part in [*parts.values()]:
-            if type(part).__dictoffset__ and (own := id(object.__getattribute__(part, "__dict__"))) in inside:
-                inside[own] += all(id(found) != own for found in gc.get_referents(part))
+    for part in [*parts.values()]:
+        # From Python 3.13 on the collector may see the attributes of an instance, and not the `__dict__` that they are in.
+        if has_held_dict(part) and (own := id(object.__getattribute__(part, "__dict__"))) in inside:
+            inside[own] += all(id(found) != own for found in gc.get_referents(part))
     del parts[id(obj)], part
     # Beside the table of parts.
     return any(references_to(parts, number) > inside[number] + 1 for number in parts)

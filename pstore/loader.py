@@ -289,6 +289,18 @@ class Loader:
             self._bring(_Task(key, obj, baseline))
         return True
 
+    def baseline_of(self, key: int, row: Row) -> Baseline:
+        """Return what the row of a record holds.
+
+        Raises:
+            CorruptRecord: The row is damaged.
+        """
+        try:
+            sealed = rows.unseal(rows.record_place(key), row)
+        except ValueError as error:
+            raise self._corrupt(key, error) from error
+        return Baseline(sealed.flags, sealed.code, sealed.revision, bytes(sealed.body))
+
     def copy_of(self, key: int, baseline: Baseline) -> object:
         """Return an object made of a record, beside the one that has its key: in no identity map, and nobody's.
 
@@ -777,13 +789,11 @@ class Loader:
         row = self._at_hand.pop(key, None) or self._read_row(key)
         if row is None:
             raise self.missing(key)
+        baseline = self.baseline_of(key, row)
         try:
-            sealed = rows.unseal(rows.record_place(key), row)
-            body = bytes(sealed.body)
-            streams = split_body(memoryview(body), sealed.flags)
+            return baseline, split_body(memoryview(baseline.body), baseline.flags)
         except ValueError as error:
             raise self._corrupt(key, error) from error
-        return Baseline(sealed.flags, sealed.code, sealed.revision, body), streams
 
     @contextlib.contextmanager
     def _telling(self, key: int) -> Iterator[None]:

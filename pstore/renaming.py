@@ -16,7 +16,7 @@ from pstore.declare import dotted, is_dotted
 from pstore.errors import NewerVersion
 from pstore.keys import code_of, make_key, serial_of
 from pstore.records import named_in
-from pstore.transactions import logged, put_head
+from pstore.transactions import put_classes, put_head, put_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,15 +82,8 @@ def write(writer: Transaction, catalog: Catalog, head: Head, old: object, new: o
     revision = head.revision + 1
     keys = tuple(make_key(code, 0) for code in renamed)
     bodies = [rows.pack_class(name._replace(version=found.version)) for found in renamed.values()]
-    writer.put_many(
-        "records",
-        [
-            (key, rows.seal(rows.record_place(key), body, code=code_of(key), revision=revision))
-            for key, body in zip(keys, bodies, strict=True)
-        ],
-    )
-    entry = rows.pack_log(rows.new_log_entry(f"rename_class: {old_name} is now {name}", keys, ()))
-    writer.put_many("log", [(revision, rows.seal(rows.log_place(revision), entry, revision=revision))])
+    put_classes(writer, dict(zip(keys, bodies, strict=True)), revision)
+    put_log(writer, revision, rows.new_log_entry(f"rename_class: {old_name} is now {name}", keys, ()))
     put_head(writer, head._replace(revision=revision))
     writer.commit()
     return Renamed(revision, keys)
@@ -127,14 +120,6 @@ def _new_class(catalog: Catalog, new: object) -> type:
     if not catalog.permits(cls):
         raise refusal(cls.__module__, cls.__qualname__, reason=catalog.why_not(cls))
     return cls
-
-
-def changes_since(reader: Transaction, revision: int) -> dict[int, int]:
-    """Return the keys of records that later commits have written, of classes too, each with the last one's number."""
-    newest: dict[int, int] = {}
-    for number, log in logged(reader, revision + 1):
-        newest.update(dict.fromkeys(log.keys, number))
-    return newest
 
 
 class Renames:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
-from pstore import renaming, rows
+from pstore import renaming
 from pstore.aside import Aside
 from pstore.cache import Cache, Limits
 from pstore.catalog import Catalog
@@ -34,10 +34,10 @@ from pstore.keys import code_of, is_key, key_range, serial_of
 from pstore.loader import Loader
 from pstore.names import Names
 from pstore.reads import Reads
-from pstore.renaming import Renames, changes_since
+from pstore.renaming import Renames
 from pstore.restoring import Restorer
 from pstore.states import States
-from pstore.transactions import Transactions, create
+from pstore.transactions import Transactions, changes_since, create
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -214,7 +214,7 @@ class Session:
         with self.guard.working("compare"):
             self._snapshot()
             keys = {key for key in self._states.compared() if self._restorer.unchanged(key) is None}
-            keys.update(key for key, row in self._aside.rows() if _revision(key, row))
+            keys.update(key for key, row in self._aside.rows() if self._loader.baseline_of(key, row).revision)
             return [
                 self._loader.follow(key)
                 for key in sorted(keys)
@@ -296,13 +296,11 @@ class Session:
 
     def back_to(self, mark: int) -> None:
         """Go back to a savepoint; see `Savepoint.rollback`."""
-        self.guard.check()
         with self.guard.working("rollback"):
             self._committer.back_to(mark)
 
     def rollback(self) -> None:
         """Make the objects in memory what the store says; see `Store.rollback`."""
-        self.guard.check()
         with self.guard.working("rollback"):
             self._committer.rollback()
 
@@ -370,7 +368,7 @@ class Session:
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        newest = changes_since(reader, since)
+        newest, _ = changes_since(reader, since)
         baselines, compared = self._states.baselines, set(self._states.compared())
         stale = {key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]}
         stale |= self._conflicts.overtaken & baselines.keys()  # those that have been changed back are dropped, too
@@ -398,7 +396,3 @@ class Session:
                 (found,) = self._transactions.writer.get_many("records", [key])
             return found
         return row
-
-
-def _revision(key: int, row: Row) -> int:
-    return rows.unseal(rows.record_place(key), row).revision

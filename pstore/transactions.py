@@ -18,7 +18,7 @@ from pstore.rows import Head, LogEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pstore.backends.base import Backend, Key, Row, Transaction
+    from pstore.backends.base import Backend, Row, Transaction
     from pstore.catalog import Catalog
 
 
@@ -107,7 +107,7 @@ class Transactions:
         if self.writer is None:
             return
         head = self.allocator.head
-        self.writer.put_many("records", class_rows(self._catalog, head.revision))
+        put_classes(self.writer, self._catalog.pending(), head.revision)
         if self._held is None:
             put_head(self.writer, head)
             self.writer.commit()
@@ -156,6 +156,23 @@ def logged(reader: Transaction, start: int) -> Iterator[tuple[int, LogEntry]]:
         yield int(revision), _unpack_log(int(revision), row)
 
 
+def changes_since(reader: Transaction, revision: int) -> tuple[dict[int, int], dict[str, int]]:
+    """Return the keys of records (those of classes, too) and the names that later commits have written.
+
+    Returns:
+        Each key with the number of the last commit that has written it, and each name.
+
+    Raises:
+        CorruptRecord: A row of the log can't be read.
+    """
+    keys: dict[int, int] = {}
+    names: dict[str, int] = {}
+    for number, entry in logged(reader, revision + 1):
+        keys.update(dict.fromkeys(entry.keys, number))
+        names.update(dict.fromkeys(entry.names, number))
+    return keys, names
+
+
 def _unpack_log(revision: int, row: Row) -> LogEntry:
     try:
         return rows.unpack_log(rows.unseal(rows.log_place(revision), row).body)
@@ -163,12 +180,22 @@ def _unpack_log(revision: int, row: Row) -> LogEntry:
         raise rows.unreadable(error, f"row {revision} of the log") from error
 
 
-def class_rows(catalog: Catalog, revision: int) -> list[tuple[Key, bytes]]:
-    """Return the rows of the classes that have no rows yet, by key."""
-    return [
-        (key, rows.seal(rows.record_place(key), body, code=code_of(key), revision=revision))
-        for key, body in catalog.pending().items()
-    ]
+def put_classes(writer: Transaction, bodies: dict[int, bytes], revision: int) -> None:
+    """Write the rows of classes, of which the bodies are given by key."""
+    writer.put_many(
+        "records",
+        [
+            (key, rows.seal(rows.record_place(key), body, code=code_of(key), revision=revision))
+            for key, body in bodies.items()
+        ],
+    )
+
+
+def put_log(writer: Transaction, revision: int, entry: LogEntry) -> bytes:
+    """Write what a commit has changed; return the row."""
+    row = rows.seal(rows.log_place(revision), rows.pack_log(entry), revision=revision)
+    writer.put_many("log", [(revision, row)])
+    return row
 
 
 def put_head(writer: Transaction, head: Head) -> None:

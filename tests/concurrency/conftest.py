@@ -11,6 +11,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for modules that other processes import by the same names
 
+import pstore  # noqa: E402
 from pstore.backends import MemoryBackend, SqliteBackend  # noqa: E402
 
 if TYPE_CHECKING:
@@ -35,3 +36,12 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
 def path(tmp_path: Path) -> Path:
     """A path to keep a store at."""
     return tmp_path / "store.db"
+
+
+@pytest.fixture
+def other(db: pstore.Store) -> Iterator[pstore.Store]:
+    """Another session of the module's `db`."""
+    other = db.session()
+    yield other
+    other.rollback()
+    other.close()

@@ -30,15 +30,6 @@ def db(request: pytest.FixtureRequest, backend: Backend) -> Iterator[pstore.Stor
     db.close()
 
 
-@pytest.fixture
-def other(db: pstore.Store) -> Iterator[pstore.Store]:
-    """Another session."""
-    other = db.session()
-    yield other
-    other.rollback()
-    other.close()
-
-
 def seen_by_all(db: pstore.Store, look: Callable[[pstore.Store], Any]) -> Any:
     """What a session sees, which is the same in its next transaction, and in a new session; nothing is left to write."""
     found = look(db)

@@ -34,15 +34,6 @@ def db(backend: Backend) -> Iterator[pstore.Store]:
     db.close()
 
 
-@pytest.fixture
-def other(db: pstore.Store) -> Iterator[pstore.Store]:
-    """Another session."""
-    other = db.session()
-    yield other
-    other.rollback()
-    other.close()
-
-
 @pytest.mark.parametrize("stored", [True, False])
 def test_back_to_where_a_name_was_set(stored: bool, db: pstore.Store) -> None:
     """A name that was set before a savepoint leads to what the object was there, also where that has to be made anew."""
