@@ -9,9 +9,9 @@ if __name__ != "pstore.backends":
     # From the project's root it could be imported as `backends` too: a second, unequal module.
     raise ImportError("this directory is the package pstore.backends: import it by that name")
 
-from pstore.backends.base import Backend, Transaction
+from pstore.backends.base import Backend, Capabilities, Transaction
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.registry import open_backend
 from pstore.backends.sqlite import SqliteBackend
 
-__all__ = ["Backend", "MemoryBackend", "SqliteBackend", "Transaction", "open_backend"]
+__all__ = ["Backend", "Capabilities", "MemoryBackend", "SqliteBackend", "Transaction", "open_backend"]

@@ -17,9 +17,13 @@ A backend that keeps this contract passes the shipped suite; what each method pr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
+from pstore.errors import StorageError
+
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
 
 Table: TypeAlias = Literal["records", "names", "log", "meta"]
@@ -31,12 +35,36 @@ STR_TABLES: Final[tuple[Table, ...]] = ("names", "meta")
 TABLES: Final[tuple[Table, ...]] = (*INT_TABLES, *STR_TABLES)
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """Where engines differ, as far as whoever uses one has to know.
+
+    Attributes:
+        lasting: Whether what is committed outlives the process.
+        shared: Whether several processes may have the store open at a time. Where not, a second one is refused with `StoreLocked`.
+        remote: Whether each call is a round trip to another process, so that it pays to ask for many rows at once.
+        backup: Whether the engine has means of its own for `Backend.backup`.
+        longest_name: The most bytes that a key of a table of texts may have in UTF-8, None for no bound.
+        largest_row: The most bytes that a row may have, None for no bound but memory.
+    """
+
+    lasting: bool = True
+    shared: bool = True
+    remote: bool = False
+    backup: bool = False
+    longest_name: int | None = None
+    largest_row: int | None = None
+
+
 class Transaction(ABC):
     """One consistent view of the four tables, and, when begun for writing, the changes made to it.
 
     A read transaction sees the state of the moment it was begun, whatever others commit meanwhile, until `rollback` or
     `commit` ends it. At most one write transaction of a store is open at a time; it sees its own changes. After it has
     ended, every method raises `StoreClosed`; in a read transaction the changing methods raise `ReadOnlyError`.
+
+    Any method may raise what `Backend.begin` raises, `StorageError` where the storage fails, and `CorruptRecord` where it is
+    found damaged. A write transaction in which a method has raised is good for `rollback` only.
     """
 
     @abstractmethod
@@ -56,7 +84,11 @@ class Transaction(ABC):
 
     @abstractmethod
     def put_many(self, table: Table, items: Iterable[tuple[Key, bytes]]) -> None:
-        """Store each row under its key, in place of what is there."""
+        """Store each row under its key, in place of what is there.
+
+        Raises:
+            StorageError: A key or row is larger than the engine takes (`Capabilities`), or there is no room.
+        """
 
     @abstractmethod
     def delete_many(self, table: Table, keys: Iterable[Key]) -> None:
@@ -68,6 +100,10 @@ class Transaction(ABC):
 
         When it returns, the changes are acknowledged: they survive the death of the process and, in a durable store,
         of the machine. When it raises, none of them has been made. In a read transaction it is `rollback`.
+
+        Raises:
+            CommitUncertain: The connection broke while the commit was under way. It may have been made, or be made yet; the
+                next write transaction that begins sees which.
         """
 
     @abstractmethod
@@ -80,6 +116,8 @@ class Backend(ABC):
 
     #: The name of the kind, as its URL scheme writes it.
     scheme: ClassVar[str]
+    #: What the engine can do.
+    capabilities: ClassVar[Capabilities] = Capabilities()
     #: Whether write transactions are refused.
     readonly: bool
 
@@ -105,7 +143,25 @@ class Backend(ABC):
         return f"{self.scheme}:"
 
     def compact(self) -> None:
-        """Give space that deleted rows have left back to the system, as far as the engine can. Does nothing by default."""
+        """Give space that deleted rows have left back to the system, as far as the engine can. Does nothing by default.
+
+        Raises:
+            StoreLocked: Another transaction is in the way.
+        """
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write the newest state to a new store of the same kind, with the engine's own means, while others read and write.
+
+        The copy is whole when this returns; where it raises there is no copy.
+
+        Args:
+            path: Where the copy goes; there must be nothing yet.
+
+        Raises:
+            StorageError: The engine has no such means (`Capabilities.backup`), or the copy can't be written.
+        """
+        message = f"a {self.scheme} store has no backup of its own; pstore.copy copies it to any store ({path})"
+        raise StorageError(message)
 
     def stats(self) -> dict[str, int | str]:
         """Return facts about the storage by name: at least `backend`, and what the engine knows (sizes in bytes)."""

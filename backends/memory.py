@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pstore.backends.base import TABLES, Backend, Key, Row, Table, Transaction
+from pstore.backends.base import TABLES, Backend, Capabilities, Key, Row, Table, Transaction
 from pstore.errors import ReadOnlyError, StoreClosed, StoreLocked
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class MemoryBackend(Backend):
     """
 
     scheme: ClassVar[str] = "memory"
+    capabilities: ClassVar[Capabilities] = Capabilities(lasting=False, shared=False)
 
     def __init__(self, *, timeout: float = 5.0) -> None:
         self.readonly = False

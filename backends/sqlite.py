@@ -17,7 +17,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from pstore.backends.base import INT_TABLES, Backend, Key, Row, Table, Transaction
+from pstore.backends.base import INT_TABLES, Backend, Capabilities, Key, Row, Table, Transaction
 from pstore.errors import (
     CorruptRecord,
     Error,
@@ -76,6 +76,7 @@ class SqliteBackend(Backend):
     """
 
     scheme: ClassVar[str] = "sqlite"
+    capabilities: ClassVar[Capabilities] = Capabilities(largest_row=10**9)
 
     def __init__(
         self, path: str | os.PathLike[str], flag: str = "c", *, durable: bool = True, timeout: float = 5.0

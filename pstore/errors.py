@@ -15,6 +15,8 @@ The pickle engines raise the standard `pickle.PicklingError` and `pickle.Unpickl
      ├── ReadOnlyError     (PermissionError)     a change in a store that was opened for reading
      ├── SavepointEnded    (ValueError)          going back to a savepoint whose transaction, or which itself, is over
      ├── StorageError      (OSError)             the backend failed: disk full, input/output error
+     │    └── ConnectionLost    (ConnectionError)  the server has gone; what wasn't committed is lost
+     │         └── CommitUncertain                 ... in the middle of a commit, which may have been made
      ├── StoreBusy         (RuntimeError)        called by an object's own code, in the middle of a commit or load
      ├── StoreClosed       (ValueError)          the store was closed, as a closed file says it
      ├── StoreLocked       (TimeoutError)        another process held the store for too long
@@ -213,6 +215,14 @@ class SavepointEnded(Error, ValueError):
 
 class StorageError(Error, OSError):
     """The backend failed to read or write: a full disk, an input/output error."""
+
+
+class ConnectionLost(StorageError, ConnectionError):
+    """The connection to the server broke, or can't be made; nothing of the transaction is stored. The next one tries again."""
+
+
+class CommitUncertain(ConnectionLost):
+    """The connection broke while a commit was under way, and whether it was made couldn't be found out."""
 
 
 class StoreBusy(Error, RuntimeError):

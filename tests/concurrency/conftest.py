@@ -12,24 +12,31 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for modules that other processes import by the same names
 
 import pstore  # noqa: E402
-from pstore.backends import MemoryBackend, SqliteBackend  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from places import Kind
+
     from pstore.backends import Backend
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    """An empty backend of each kind; writers wait long, as the machine may be busy."""
-    made = (
-        SqliteBackend(tmp_path / "store.db", durable=False, timeout=60)
-        if request.param == "sqlite"
-        else MemoryBackend(timeout=60)
-    )
+def _kept(kind: Kind, directory: Path) -> Iterator[Backend]:
+    made = kind.make(directory, durable=False, timeout=60)  # writers wait long, as the machine may be busy
     yield made
     made.close()
+
+
+@pytest.fixture
+def backend(chosen_kind: Kind, tmp_path: Path) -> Iterator[Backend]:
+    """An empty backend of each kind that the tests were asked to run over."""
+    yield from _kept(chosen_kind, tmp_path)
+
+
+@pytest.fixture
+def any_backend(any_kind: Kind, tmp_path: Path) -> Iterator[Backend]:
+    """An empty backend of each kind that there is."""
+    yield from _kept(any_kind, tmp_path)
 
 
 @pytest.fixture

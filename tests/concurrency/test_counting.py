@@ -35,9 +35,9 @@ def test_processes(path: Path, writers: int, isolation: str) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["snapshot", "serializable"])
-def test_threads(backend: Backend, isolation: str) -> None:
+def test_threads(any_backend: Backend, isolation: str) -> None:
     """So have threads."""
-    db = pstore.open(backend)
+    db = pstore.open(any_backend)
     counting.create(db)
 
     def job(seed: int) -> None:
@@ -57,9 +57,9 @@ def go_home(db: pstore.Store, who: str) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["snapshot", "serializable"])
-def test_two_doctors(backend: Backend, isolation: str) -> None:
+def test_two_doctors(any_backend: Backend, isolation: str) -> None:
     """Of two doctors who go home at once because the other stays, one is refused if and only if sessions are serializable."""
-    db = pstore.open(backend, isolation=isolation)
+    db = pstore.open(any_backend, isolation=isolation)
     db["alice"], db["bob"] = Doctor("alice"), Doctor("bob")
     db.commit()
     with db.session() as one, db.session() as two:

@@ -34,9 +34,9 @@ def agree(seen: list[tuple[int, Any]]) -> None:
 
 @pytest.mark.parametrize("model", racing.MODELS)
 @pytest.mark.parametrize("isolation", ["snapshot", "serializable"])
-def test_threads(backend: Backend, model: str, isolation: str) -> None:
+def test_threads(any_backend: Backend, model: str, isolation: str) -> None:
     """Threads that step at once keep the invariant, and all of them and new sessions see the same in each revision."""
-    db = pstore.open(backend)
+    db = pstore.open(any_backend)
     racing.MODELS[model].create(db)
     db.commit()
     seen: list[tuple[int, Any]] = []

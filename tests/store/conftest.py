@@ -18,10 +18,12 @@ sys.path.insert(0, str(HERE))  # for `shop`, which other processes import by the
 
 import pstore  # noqa: E402
 from pstore import declare  # noqa: E402
-from pstore.backends import MemoryBackend, SqliteBackend  # noqa: E402
+from pstore.backends import MemoryBackend  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from places import Kind
 
     from pstore.backends import Backend
 
@@ -56,10 +58,10 @@ def _kept(backend: Backend) -> Iterator[Place]:
     backend.close()
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """A store on each backend."""
-    yield from _kept(SqliteBackend(tmp_path / "store.db") if request.param == "sqlite" else MemoryBackend())
+@pytest.fixture
+def place(chosen_kind: Kind, tmp_path: Path) -> Iterator[Place]:
+    """A store on each backend that the tests were asked to run over."""
+    yield from _kept(chosen_kind.make(tmp_path))
 
 
 @pytest.fixture

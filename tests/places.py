@@ -1,0 +1,50 @@
+"""The kinds of backends that tests run over: how each makes a store in a directory, and what it takes.
+
+The tests of the contract and of isolation run over all kinds that the machine has; those of the store run over the kinds
+that `--backends` names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pstore.backends import MemoryBackend, SqliteBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pstore.backends import Backend
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of backend.
+
+    Attributes:
+        make: Opens the backend of a directory: called with the directory, and with `flag`, `durable` and `timeout` by
+            keyword, as backends take them.
+        url: Returns the URL by which another process opens it; None where no other can.
+        missing: What the machine lacks for it and how to get that; empty where it has everything.
+    """
+
+    make: Callable[..., Backend]
+    url: Callable[[Path], str] | None = None
+    missing: str = ""
+
+
+def _memory(_directory: Path, *, flag: str = "c", durable: bool = True, timeout: float = 5.0) -> Backend:
+    del flag, durable
+    return MemoryBackend(timeout=timeout)
+
+
+def _sqlite(directory: Path, **options: Any) -> Backend:
+    return SqliteBackend(directory / "store.db", **options)
+
+
+#: By name, as `--backends` takes it.
+KINDS: dict[str, Kind] = {
+    "sqlite": Kind(_sqlite, lambda directory: f"sqlite:///{directory / 'store.db'}"),
+    "memory": Kind(_memory),
+}
