@@ -8,13 +8,16 @@ is the scheme and its object is called as `factory(url, flag, durable=...)`.
 from __future__ import annotations
 
 import re
+import threading
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+from pstore.backends import lmdbfile, sqlite
+from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
-from pstore.backends.sqlite import MAGIC, SqliteBackend
+from pstore.backends.sqlite import SqliteBackend
 from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     """Open the backend that a path or URL names.
 
     Args:
-        target: A path, or a URL: `sqlite:///path`, `memory:`, or one that an installed backend registers.
+        target: A path, or a URL: `sqlite:///path`, `lmdb:///path`, `memory:`, or one that an installed backend registers.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing store, "n" starts empty.
         durable: Whether a commit waits until the disk has it.
 
@@ -78,22 +81,80 @@ def _by_content(path: Path) -> Callable[..., Backend]:
     if path.is_file():
         try:
             with path.open("rb") as file:
-                start = file.read(len(MAGIC))
+                start = file.read(_START)
         except OSError as error:
             message = f"{path} can't be read: {error.strerror}"
             raise StorageError(message) from error
-        if start and start != MAGIC:
-            message = f"{path} is not a pstore store; choose another path"
-            raise FormatError(message)
+        if not start:
+            return SqliteBackend
+        for at, magic, backend in _BY_CONTENT:
+            if start[at : at + len(magic)] == magic:
+                return backend
+        message = f"{path} is not a pstore store; choose another path"
+        raise FormatError(message)
     return SqliteBackend
 
 
-def _sqlite(url: str, flag: str, *, durable: bool) -> Backend:
+def file_and_options(url: str, **types: Callable[[str], object]) -> tuple[str, dict[str, object]]:
+    """Take the URL of a file apart: `scheme:///relative/path` or `scheme:////absolute/path`, and `?option=value&...`.
+
+    Args:
+        url: The URL.
+        types: The options that there are, each with what makes its value of a string (and raises ValueError).
+
+    Returns:
+        The path, and the options that the URL has.
+
+    Raises:
+        ValueError: The URL names no file, or has an option that there isn't, or one with a wrong value.
+    """
     parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
-        message = f"an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path, not {url!r}"
+    if parts.netloc not in ("", "localhost") or not parts.path.strip("/") or parts.fragment:
+        scheme = parts.scheme
+        message = f"the URL of a file is {scheme}:///relative/path or {scheme}:////absolute/path, not {url!r}"
         raise ValueError(message)
-    return SqliteBackend(unquote(parts.path.removeprefix("/")), flag, durable=durable)
+    options: dict[str, object] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in types:
+            known = f"there are {', '.join(types)}" if types else "it takes none"
+            message = f"{url!r} has an unknown parameter {name!r}; {known}"
+            raise ValueError(message)
+        try:
+            options[name] = types[name](value)
+        except ValueError:
+            message = f"{url!r}: {value!r} is no value for the parameter {name!r}"
+            raise ValueError(message) from None
+    return unquote(parts.path.removeprefix("/")), options
+
+
+def _sqlite(url: str, flag: str, *, durable: bool) -> Backend:
+    path, _ = file_and_options(url)
+    return SqliteBackend(path, flag, durable=durable)
+
+
+def _lmdb(url: str, flag: str, *, durable: bool) -> Backend:
+    path, options = file_and_options(url, timeout=_seconds, map_size=_bytes, check=_yes_or_no)
+    return LmdbBackend(path, flag, durable=durable, **options)  # type: ignore[arg-type]  # each has its type
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < threading.TIMEOUT_MAX:
+        raise ValueError(value)
+    return seconds
+
+
+def _bytes(value: str) -> int:
+    size = int(value)
+    if size < 0:
+        raise ValueError(value)
+    return size
+
+
+def _yes_or_no(value: str) -> bool:
+    if value not in ("0", "1"):
+        raise ValueError(value)
+    return value == "1"
 
 
 def _memory(url: str, flag: str, *, durable: bool) -> Backend:
@@ -104,4 +165,10 @@ def _memory(url: str, flag: str, *, durable: bool) -> Backend:
     return MemoryBackend()
 
 
-_BUILTIN: Final[dict[str, Callable[..., Backend]]] = {"sqlite": _sqlite, "memory": _memory}
+_BUILTIN: Final[dict[str, Callable[..., Backend]]] = {"sqlite": _sqlite, "lmdb": _lmdb, "memory": _memory}
+#: How a file is recognised: (where, what stands there, whose it is).
+_BY_CONTENT: Final[tuple[tuple[int, bytes, Callable[..., Backend]], ...]] = (
+    (0, sqlite.MAGIC, SqliteBackend),
+    (lmdbfile.MAGIC_AT, lmdbfile.MAGIC, LmdbBackend),
+)
+_START: Final = max(at + len(magic) for at, magic, _ in _BY_CONTENT)
