@@ -238,7 +238,9 @@ class LmdbTransaction(Transaction):
                 )
                 raise StorageError(message)
             if len(row) > most:
-                message = f"{self._backend}: a row of {len(row)} bytes is more than LMDB takes ({most}); keep it in parts"
+                message = (
+                    f"{self._backend}: a row of {len(row)} bytes is more than LMDB takes ({most}); keep it in parts"
+                )
                 raise StorageError(message)
             changes[encoded] = bytes(row)
 

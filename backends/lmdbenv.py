@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pstore.backends.base import TABLES, Table
 from pstore.backends.lmdbfile import check_file, damaged
 from pstore.backends.lmdblock import USING, WRITING, FileLocks
-from pstore.errors import CorruptRecord, Error, FormatError, ReadOnlyError, StorageError, StoreClosed, StoreLocked
+from pstore.errors import Error, FormatError, ReadOnlyError, StorageError, StoreClosed, StoreLocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -354,13 +354,15 @@ class Environment:
         while True:
             try:
                 return self._environment.begin(buffers=True)
-            except (lmdb.MapResizedError, lmdb.PanicError):
+            except (lmdb.MapResizedError, lmdb.PanicError):  # noqa: PERF203  # each time round is another try
                 self._wait_until_idle(timeout, "to be mapped anew, as another process has made it larger,")
                 self._reopen()
             except lmdb.ReadersFullError:
                 if checked or not self._environment.reader_check():  # which gives back the places of dead processes
                     most = self._environment.info()["max_readers"]
-                    message = f"{self.path}: all {most} places for readers are taken; end transactions, or close sessions"
+                    message = (
+                        f"{self.path}: all {most} places for readers are taken; end transactions, or close sessions"
+                    )
                     raise StoreLocked(message) from None
                 checked = True
 
@@ -434,7 +436,7 @@ class Environment:
                 try:
                     self._put(snapshot.number, changes)
                     return
-                except self._lmdb.MapFullError:
+                except self._lmdb.MapFullError:  # noqa: PERF203  # each time round is another try
                     self._grow(deadline)
                 except (self._lmdb.PanicError, self._lmdb.MapResizedError):
                     with self._guard:
@@ -543,12 +545,16 @@ class Environment:
                 self._check()
                 self._wait_until_idle(0.0, "to be compacted,")
                 if not self._locks.take(USING, wait=timeout):
-                    message = f"{self.path} is open in another process: it can be compacted when nobody else has it open"
+                    message = (
+                        f"{self.path} is open in another process: it can be compacted when nobody else has it open"
+                    )
                     raise StoreLocked(message)
                 try:
                     self._environment.reader_check()
                     if "no active" not in self._environment.readers():
-                        message = f"{self.path} is being read by another process: compact it when nobody else has it open"
+                        message = (
+                            f"{self.path} is being read by another process: compact it when nobody else has it open"
+                        )
                         raise StoreLocked(message)
                     self._replace(temporary)
                 finally:
@@ -647,7 +653,9 @@ class Environment:
         if isinstance(error, lmdb.DiskError):
             return StorageError(f"{self.path}: there is no room on the disk; make some, and try again ({error})")
         if "already open" in str(error):
-            return StorageError(f"{self.path} is open in this process by other means than pstore, or was replaced: {error}")
+            return StorageError(
+                f"{self.path} is open in this process by other means than pstore, or was replaced: {error}"
+            )
         return StorageError(f"{self.path}: LMDB says: {error}")
 
 
@@ -662,6 +670,7 @@ def sync_file(path: str | os.PathLike[str]) -> None:
 
 #: By device and inode of the data file.
 _environments: Final[dict[tuple[int, int], Environment]] = {}
+_NOWHERE: Final = (0, 0)  # what a missing file has
 _opening = threading.RLock()
 
 
@@ -686,13 +695,11 @@ def open_environment(
     """
     with _opening:
         _close_unused()
-        found = _environments.get(_identity(path) or (0, 0))
+        found = _environments.get(_identity(path) or _NOWHERE)
         if found is not None:
             found.share(readonly=readonly, durable=durable, map_size=map_size, timeout=timeout)
         else:
-            found = Environment(
-                path, readonly=readonly, durable=durable, map_size=map_size, timeout=timeout, walk=walk
-            )
+            found = Environment(path, readonly=readonly, durable=durable, map_size=map_size, timeout=timeout, walk=walk)
             _enter(found)
         found.users += 1
         return found
@@ -714,9 +721,7 @@ def _close_unused() -> None:
 def _enter(environment: Environment) -> None:
     for key in [key for key, other in _environments.items() if other is environment]:
         del _environments[key]
-    key = _identity(environment.path)
-    if key is not None:
-        _environments[key] = environment
+    _environments[_identity(environment.path) or _NOWHERE] = environment
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

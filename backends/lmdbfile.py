@@ -28,7 +28,7 @@ WALKED_BYTES: Final = 8 << 20
 _VERSION: Final = 1  # of the data format; LMDB 1.0 has another, with the magic at 24
 _META_PAGE: Final = 0x08
 _PAGE: Final = struct.Struct("=QHHHH")  # number, pad, flags, lower, upper
-_TREE: Final = struct.Struct("=IHHQQQQQ")  # pad (of the first: page size), flags, depth, pages of three kinds, entries, root
+_TREE: Final = struct.Struct("=IHHQQQQQ")  # page size (in the first), flags, depth, pages of 3 kinds, entries, root
 _META: Final = struct.Struct("=IIQQ")  # magic, version, address, size of the map
 _END: Final = struct.Struct("=QQ")  # last page, transaction
 _META_SIZE: Final = MAGIC_AT + _META.size + 2 * _TREE.size + _END.size
@@ -82,6 +82,7 @@ def check_file(path: Path, *, walk: bool | None = None) -> Meta | None:
         CorruptRecord: It is damaged.
         StorageError: It can't be read.
     """
+    newer = None
     for _ in range(_TRIES):
         try:
             metas = _read_metas(path)
@@ -172,9 +173,9 @@ def _walk(path: Path, *, must: bool) -> str:
     try:
         from lmdb import verify
     except ImportError:  # before 3.0
-        return f"it has {os.stat(path).st_size} bytes, fewer than its header tells of" if must else ""
+        return f"it has {path.stat().st_size} bytes, fewer than its header tells of" if must else ""
     try:
-        problems = verify.verify(os.fspath(path), subdir=False)
+        problems: list[str] = verify.verify(os.fspath(path), subdir=False)  # type: ignore[no-untyped-call]
     except verify.VerifyError as error:
         return str(error)
     except (ArithmeticError, IndexError, RecursionError, ValueError, struct.error, MemoryError) as error:

@@ -74,7 +74,7 @@ class FileLocks:
         while True:
             try:
                 fcntl.lockf(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, 1, byte)
-            except OSError as error:
+            except OSError as error:  # noqa: PERF203  # each time round is another try
                 if error.errno not in _BUSY:
                     message = f"{self.path} can't be locked: {error.strerror}; put the store on a local disk"
                     raise StorageError(message) from error
