@@ -2,8 +2,8 @@
 
 Each table is a named tree of its own. Integers are stored as eight bytes, most significant first; a text as its UTF-8 after
 one byte, because LMDB takes no empty key. Beside the file stand `-lock` (LMDB's table of readers) and `-writer` (locks of
-this backend). What LMDB asks of a process, and how the map grows, is in `lmdbenv`; what is looked at before a file is
-mapped, in `lmdbfile`.
+this backend). What LMDB asks of a process, and how the map grows, is in `_lmdb_environment`; what is looked at before a file is
+mapped, in `_lmdb_file`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from pstore.backends._lmdb_environment import MAP_SIZE, Changes, open_environment, release_environment, sync_file
+from pstore.backends._lmdb_file import check_file
 from pstore.backends.base import INT_TABLES, TABLES, Backend, Capabilities, Key, Row, Table, Transaction
-from pstore.backends.lmdbenv import MAP_SIZE, Changes, open_environment, release_environment, sync_file
-from pstore.backends.lmdbfile import check_file
 from pstore.errors import FormatError, ReadOnlyError, StorageError, StoreClosed, StoreNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pstore.backends.lmdbenv import Environment, Snapshot
+    from pstore.backends._lmdb_environment import Environment, Snapshot
 
 _LONGEST_KEY: Final = 511  # LMDB's, unless compiled otherwise
 _TEXT: Final = b"="  # what stands before each text
@@ -68,7 +68,7 @@ class LmdbBackend(Backend):
     ) -> None:
         self.path = Path(path).absolute()
         self.readonly = flag == "r"
-        self.timeout = timeout
+        self.timeout = min(timeout, threading.TIMEOUT_MAX)
         self._guard = threading.Lock()
         self._transactions: set[LmdbTransaction] = set()
         self._closed = True
@@ -78,13 +78,13 @@ class LmdbBackend(Backend):
             readonly=self.readonly,
             durable=durable,
             map_size=map_size,
-            timeout=timeout,
+            timeout=self.timeout,
             walk=check,
         )
         self._closed = False
         try:
             if not self.readonly:
-                self.environment.prepare(empty=flag == "n", timeout=timeout)
+                self.environment.prepare(empty=flag == "n", timeout=self.timeout)
             elif not self.environment.trees:
                 message = f"{self.path} is empty: there is no store to read"
                 raise FormatError(message)

@@ -7,14 +7,14 @@ is the scheme and its object is called as `factory(url, flag, durable=...)`.
 
 from __future__ import annotations
 
+import math
 import re
-import threading
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pstore.backends import lmdbfile, sqlite
+from pstore.backends import _lmdb_file, sqlite
 from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.sqlite import SqliteBackend
@@ -36,7 +36,9 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     """Open the backend that a path or URL names.
 
     Args:
-        target: A path, or a URL: `sqlite:///path`, `lmdb:///path`, `memory:`, or one that an installed backend registers.
+        target: A path, or a URL: `sqlite:///path` (`?timeout=30` is how long a writer waits for others, in seconds; 5 where
+            it isn't said), `lmdb:///path` (with `timeout`, too, `map_size` and `check`; see `LmdbBackend`), `memory:`, or one
+            that an installed backend registers.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing store, "n" starts empty.
         durable: Whether a commit waits until the disk has it.
 
@@ -115,21 +117,21 @@ def file_and_options(url: str, **types: Callable[[str], object]) -> tuple[str, d
         raise ValueError(message)
     options: dict[str, object] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in types:
-            known = f"there are {', '.join(types)}" if types else "it takes none"
-            message = f"{url!r} has an unknown parameter {name!r}; {known}"
+        if name not in types or name in options:
+            twice = " twice" if name in options else ""
+            message = f"the URL of a {parts.scheme} store takes {', '.join(types)}, and not {name!r}{twice}: {url!r}"
             raise ValueError(message)
         try:
             options[name] = types[name](value)
-        except ValueError:
-            message = f"{url!r}: {value!r} is no value for the parameter {name!r}"
+        except ValueError as error:
+            message = f"{name} is {error}, not {value!r}: {url!r}"
             raise ValueError(message) from None
     return unquote(parts.path.removeprefix("/")), options
 
 
 def _sqlite(url: str, flag: str, *, durable: bool) -> Backend:
-    path, _ = file_and_options(url)
-    return SqliteBackend(path, flag, durable=durable)
+    path, options = file_and_options(url, timeout=_seconds)
+    return SqliteBackend(path, flag, durable=durable, **options)  # type: ignore[arg-type]  # each has its type
 
 
 def _lmdb(url: str, flag: str, *, durable: bool) -> Backend:
@@ -138,22 +140,27 @@ def _lmdb(url: str, flag: str, *, durable: bool) -> Backend:
 
 
 def _seconds(value: str) -> float:
-    seconds = float(value)
-    if not 0 <= seconds < threading.TIMEOUT_MAX:
-        raise ValueError(value)
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        message = "a number of seconds, 0 or more"
+        raise ValueError(message)
     return seconds
 
 
 def _bytes(value: str) -> int:
-    size = int(value)
-    if size < 0:
-        raise ValueError(value)
-    return size
+    if not (value.isascii() and value.isdigit()):
+        message = "a number of bytes"
+        raise ValueError(message)
+    return int(value)
 
 
 def _yes_or_no(value: str) -> bool:
     if value not in ("0", "1"):
-        raise ValueError(value)
+        message = "0 or 1"
+        raise ValueError(message)
     return value == "1"
 
 
@@ -169,6 +176,6 @@ _BUILTIN: Final[dict[str, Callable[..., Backend]]] = {"sqlite": _sqlite, "lmdb":
 #: How a file is recognised: (where, what stands there, whose it is).
 _BY_CONTENT: Final[tuple[tuple[int, bytes, Callable[..., Backend]], ...]] = (
     (0, sqlite.MAGIC, SqliteBackend),
-    (lmdbfile.MAGIC_AT, lmdbfile.MAGIC, LmdbBackend),
+    (_lmdb_file.MAGIC_AT, _lmdb_file.MAGIC, LmdbBackend),
 )
 _START: Final = max(at + len(magic) for at, magic, _ in _BY_CONTENT)

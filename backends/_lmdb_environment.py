@@ -24,9 +24,9 @@ import time
 from pickle import PickleBuffer  # the one thing in the standard library that passes on a buffer and counts who uses it
 from typing import TYPE_CHECKING, Any, Final
 
+from pstore.backends._lmdb_file import check_file, damaged
+from pstore.backends._lmdb_lock import USING, WRITING, FileLocks
 from pstore.backends.base import TABLES, Table
-from pstore.backends.lmdbfile import check_file, damaged
-from pstore.backends.lmdblock import USING, WRITING, FileLocks
 from pstore.errors import Error, FormatError, ReadOnlyError, StorageError, StoreClosed, StoreLocked
 
 if TYPE_CHECKING:
