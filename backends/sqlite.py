@@ -303,6 +303,7 @@ class SqliteTransaction(Transaction):
         self._backend = backend
         self._connection: sqlite3.Connection | None = connection
         self._write = write
+        self._scans: set[sqlite3.Cursor] = set()
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
         """Return the rows of these keys; see `Transaction.get_many`."""
@@ -376,12 +377,22 @@ class SqliteTransaction(Transaction):
         conditions = {condition: bound for condition, bound in conditions.items() if bound is not None}
         where = " AND ".join(conditions) or "1"
         with self._backend.translated():
-            yield from connection.execute(SCAN.format(table=table, where=where), list(conditions.values()))
+            cursor = connection.execute(SCAN.format(table=table, where=where), list(conditions.values()))
+            self._scans.add(cursor)
+            for row in cursor:
+                yield row
+                self._check()
+            self._scans.discard(cursor)
 
     def _end(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            self._backend.give_back(connection)
+        if connection is None:
+            return
+        if not self._backend.forked:
+            with contextlib.suppress(sqlite3.Error):  # the connection was closed
+                for cursor in self._scans:  # one that was left halfway would keep its snapshot beyond the COMMIT
+                    cursor.close()
+        self._backend.give_back(connection)
 
     def _check(self) -> sqlite3.Connection:
         self._backend.check_process()
