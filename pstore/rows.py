@@ -170,6 +170,10 @@ def unpack_head(body: memoryview) -> Head:
     return head
 
 
+#: The meta row of a target that a store is being copied to. Until the copy is whole there is this row, and no `head`.
+COPY: Final = "copy"
+
+
 def pack_key(key: int) -> bytes:
     """Return the body of a name's row that refers to a record."""
     return _KEY.pack(key)

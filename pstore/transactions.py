@@ -207,11 +207,11 @@ def create(backend: Backend) -> None:
     """Write the counters and the id of a new store, where there is none.
 
     Raises:
-        FormatError: There is none and it can't be written.
+        FormatError: There is none and it can't be written, or there is one that is being copied to here.
     """
     reader = backend.begin()
     try:
-        exists = reader.get_many("meta", ["head"])[0] is not None
+        exists = _has_store(reader, backend)
     finally:
         reader.rollback()
     if exists:
@@ -221,10 +221,21 @@ def create(backend: Backend) -> None:
         raise FormatError(message)
     writer = backend.begin(write=True)
     try:
-        if writer.get_many("meta", ["head"])[0] is None:  # nobody was faster
+        if not _has_store(writer, backend):  # nobody was faster
             put_head(writer, Head())
             writer.put_many("meta", [("id", rows.seal(rows.meta_place("id"), os.urandom(16)))])
         writer.commit()
     except BaseException:
         writer.rollback()
         raise
+
+
+def _has_store(transaction: Transaction, backend: Backend) -> bool:
+    head, copied = transaction.get_many("meta", ["head", rows.COPY])
+    if head is None and copied is not None:
+        message = (
+            f"the copy of a store to {backend} isn't finished: call pstore.copy again as it was called, or open it with"
+            " flag 'n' to begin with an empty store"
+        )
+        raise FormatError(message)
+    return head is not None
