@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from pstore.backends import _sqlite_files
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.sqlite import MAGIC, SqliteBackend
 from pstore.errors import FormatError, StorageError
@@ -78,16 +79,23 @@ def _by_content(path: Path) -> Callable[..., Backend]:
         message = f"{path} is a directory; a store is a file"
         raise FormatError(message)
     if path.is_file():
-        try:
-            with path.open("rb") as file:
-                start = file.read(len(MAGIC))
-        except OSError as error:
-            message = f"{path} can't be read: {error.strerror}"
-            raise StorageError(message) from error
+        with _sqlite_files.guard:
+            if _sqlite_files.is_open(path):
+                return SqliteBackend
+            start = _start_of(path)
         if start and start != MAGIC:
             message = f"{path} is not a pstore store; choose another path"
             raise FormatError(message)
     return SqliteBackend
+
+
+def _start_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC))
+    except OSError as error:
+        message = f"{path} can't be read: {error.strerror}"
+        raise StorageError(message) from error
 
 
 def _sqlite(url: str, flag: str, *, durable: bool) -> Backend:
