@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from pstore.backends import _sqlite_files
 from pstore.backends._lmdb_environment import MAP_SIZE, Changes, open_environment, release_environment, sync_file
 from pstore.backends._lmdb_file import check_file
 from pstore.backends.base import INT_TABLES, TABLES, Backend, Capabilities, Key, Row, Table, Transaction
@@ -277,7 +278,10 @@ class LmdbTransaction(Transaction):
         while True:
             self._check()
             page = self._snapshot.page(table, low, high, size)
-            yield from page
+            for item in page:
+                yield item
+                if self._ended or self._backend.environment.forked:
+                    self._check()
             if not page:
                 return
             low, size = page[-1][0] + b"\0", min(4 * size, _LARGEST_PAGE)
@@ -306,7 +310,11 @@ def _look_for(path: Path, flag: str) -> None:
         message = f"{path} is a directory; a store is a file"
         raise FormatError(message)
     if exists:
-        check_file(path, walk=False)
+        with _sqlite_files.guard:  # reading the beginning of a file that SQLite has open takes its locks away
+            if _sqlite_files.is_open(path):
+                message = f"{path} is open as an SQLite store; choose another path"
+                raise FormatError(message)
+            check_file(path, walk=False)
     elif flag in "rw":
         message = f"there is no store at {path}; check the path, or make one with pstore.open(path, 'c')"
         raise StoreNotFound(message)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pstore.backends import _lmdb_file, sqlite
+from pstore.backends import _lmdb_file, _sqlite_files, sqlite
 from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.sqlite import SqliteBackend
@@ -81,12 +81,10 @@ def _by_content(path: Path) -> Callable[..., Backend]:
         message = f"{path} is a directory; a store is a file"
         raise FormatError(message)
     if path.is_file():
-        try:
-            with path.open("rb") as file:
-                start = file.read(_START)
-        except OSError as error:
-            message = f"{path} can't be read: {error.strerror}"
-            raise StorageError(message) from error
+        with _sqlite_files.guard:
+            if _sqlite_files.is_open(path):
+                return SqliteBackend
+            start = _start_of(path)
         if not start:
             return SqliteBackend
         for at, magic, backend in _BY_CONTENT:
@@ -95,6 +93,15 @@ def _by_content(path: Path) -> Callable[..., Backend]:
         message = f"{path} is not a pstore store; choose another path"
         raise FormatError(message)
     return SqliteBackend
+
+
+def _start_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_START)
+    except OSError as error:
+        message = f"{path} can't be read: {error.strerror}"
+        raise StorageError(message) from error
 
 
 def file_and_options(url: str, **types: Callable[[str], object]) -> tuple[str, dict[str, object]]:
