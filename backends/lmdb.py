@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST_KEY: Final = 511  # LMDB's, unless compiled otherwise
 _TEXT: Final = b"="  # what stands before each text
+_PAST_LAST: Final = 1 << 64
 _FIRST_PAGE, _LARGEST_PAGE = 16, 1024  # rows that a scan reads ahead
 
 
@@ -207,8 +208,8 @@ class LmdbTransaction(Transaction):
     def scan(self, table: Table, start: Key | None = None, stop: Key | None = None) -> Iterator[tuple[Key, Row]]:
         """Yield (key, row) in key order; see `Transaction.scan`."""
         self._check()
-        low = b"" if start is None else _encode(table, start)
-        high = None if stop is None or stop == 1 << 64 else _encode(table, stop)
+        low = b"" if start is None else _bound(table, start)
+        high = None if stop is None else _bound(table, stop)
         changes = self._changes[table]
         changed = sorted(key for key in changes if low <= key and (high is None or key < high)) if changes else []
         at, size = 0, _FIRST_PAGE
@@ -325,6 +326,13 @@ def _look_for(path: Path, flag: str) -> None:
 
 def _encode(table: Table, key: Key) -> bytes:
     return int(key).to_bytes(8, "big") if table in INT_TABLES else _TEXT + str(key).encode()
+
+
+def _bound(table: Table, key: Key) -> bytes:
+    """Return where a bound stands among the encoded keys, one past the last key included."""
+    if table in INT_TABLES and int(key) >= _PAST_LAST:
+        return b"\xff" * 9
+    return _encode(table, key)
 
 
 def _encode_all(table: Table, keys: Iterable[Key]) -> list[bytes]:
