@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import processes
-import pstore
 import workload
+
+import pstore
 
 if TYPE_CHECKING:
     from places import Kind

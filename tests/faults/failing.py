@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import processes
-import pstore
 import workload
+
+import pstore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

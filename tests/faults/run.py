@@ -24,7 +24,9 @@ from places import KINDS
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for; return 1 where something was lost, wrong or unclear."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--backend", action="append", choices=list(KINDS), help="a kind; all that last where none is named")
+    parser.add_argument(
+        "--backend", action="append", choices=list(KINDS), help="a kind; all that last where none is named"
+    )
     parser.add_argument("--kills", type=int, default=0, metavar="COUNT", help="kill -9 in the middle, so many times")
     parser.add_argument("--flips", type=int, default=0, metavar="COUNT", help="damage the files, so many times")
     parser.add_argument("--faults", action="store_true", help="let each call that writes fail")
