@@ -187,8 +187,9 @@ class Environment:
         self._locks = FileLocks(path.with_name(path.name + "-writer"), readonly=readonly)
         try:
             self._join(timeout)
-            check_file(path, walk=walk)
             with self.translated():
+                if check_file(path, walk=walk) is None:
+                    self._begin_anew(timeout)
                 self._open()
         except BaseException:
             self.close()
@@ -208,6 +209,19 @@ class Environment:
             # LMDB keeps what a reader needs only if the reader can say so, in a file that can't be written here.
             message = f"{self.path} is being written, and can't be read meanwhile without the right to write beside it"
             raise StoreLocked(message)
+
+    def _begin_anew(self, timeout: float) -> None:
+        """The file has no headers yet: take away what LMDB has left of them when it was interrupted."""
+        if self.readonly:
+            message = f"{self.path} is empty: there is no store to read"
+            raise FormatError(message)
+        if self.path.exists() and self.path.stat().st_size:
+            self.lock_writer(timeout)
+            try:
+                if check_file(self.path, walk=False) is None:
+                    os.truncate(self.path, 0)
+            finally:
+                self.unlock_writer()
 
     def _open(self) -> None:
         """Open LMDB's environment and the tables."""
@@ -569,7 +583,8 @@ class Environment:
                 finally:
                     self._locks.take(USING, shared=True)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next one removes it
+                temporary.unlink(missing_ok=True)
             self.unlock_writer()
 
     def _replace(self, temporary: Path) -> None:

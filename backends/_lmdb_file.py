@@ -74,7 +74,7 @@ def check_file(path: Path, *, walk: bool | None = None) -> Meta | None:
         walk: Whether to walk its trees; None does so up to `WALKED_BYTES`, and where the file is shorter than it should be.
 
     Returns:
-        The newer header; None where the file is empty or missing.
+        The newer header; None where the file is empty or missing, or LMDB was interrupted when it began it.
 
     Raises:
         FormatError: It isn't LMDB's, or of another version or kind of machine.
@@ -125,7 +125,12 @@ def _read_metas(path: Path) -> tuple[Meta, Meta] | None:
         if first.page_size not in {1 << power for power in range(9, 16)}:
             raise damaged(path, f"its first header tells of pages of {first.page_size} bytes")
         file.seek(first.page_size)
-        return first, _read_meta(path, file.read(_META_SIZE))
+        rest = file.read(_META_SIZE)
+        if len(rest) < _META_SIZE and not first.transaction:
+            return (
+                None  # LMDB writes both headers at once, and here it didn't come to an end: nothing was ever committed
+            )
+        return first, _read_meta(path, rest)
 
 
 def _read_meta(path: Path, data: bytes) -> Meta:

@@ -146,10 +146,16 @@ class LmdbBackend(Backend):
         if os.path.lexists(target):
             message = f"{target} exists; a backup goes to a new file"
             raise StorageError(message)
+        linked = False
         try:
             self.environment.copy(os.fspath(temporary))
             os.link(temporary, target)  # unlike a rename this replaces nothing
+            linked = True
+            sync_file(target.parent)
         except OSError as error:
+            if linked:
+                with contextlib.suppress(OSError):
+                    target.unlink()
             if isinstance(error, StorageError):
                 raise
             message = f"the backup {target} can't be written: {error.strerror}"
@@ -157,7 +163,6 @@ class LmdbBackend(Backend):
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        sync_file(target.parent)
 
     def stats(self) -> dict[str, int | str]:
         """Return the file's name, the bytes of the file, of what is in use of it and of its map, and the rows and readers."""
