@@ -301,6 +301,16 @@ class Loader:
             raise self._corrupt(key, error) from error
         return Baseline(sealed.flags, sealed.code, sealed.revision, bytes(sealed.body))
 
+    def needed_for(self, key: int, row: Row) -> list[int]:
+        """Return the keys of what has to be read together with a record: the loose objects in it that aren't in memory."""
+        found = rows.unseal_record(key, row)
+        if found is None:
+            return []  # damaged; who loads it is told so
+        try:
+            return self._missing(self._loose_among([*named_in(found[3], found[0])]))
+        except (UnpicklingError, EOFError, ValueError):
+            return []
+
     def copy_of(self, key: int, baseline: Baseline) -> object:
         """Return an object made of a record, beside the one that has its key: in no identity map, and nobody's.
 
