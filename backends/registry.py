@@ -7,11 +7,12 @@ is the scheme and its object is called as `factory(url, flag, durable=...)`.
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.sqlite import MAGIC, SqliteBackend
@@ -33,7 +34,8 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     """Open the backend that a path or URL names.
 
     Args:
-        target: A path, or a URL: `sqlite:///path`, `memory:`, or one that an installed backend registers.
+        target: A path, or a URL: `sqlite:///path` (`?timeout=30` is how long a writer waits for others, in seconds; 5 where
+            it isn't said), `memory:`, or one that an installed backend registers.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing store, "n" starts empty.
         durable: Whether a commit waits until the disk has it.
 
@@ -93,7 +95,27 @@ def _sqlite(url: str, flag: str, *, durable: bool) -> Backend:
     if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
         message = f"an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path, not {url!r}"
         raise ValueError(message)
-    return SqliteBackend(unquote(parts.path.removeprefix("/")), flag, durable=durable)
+    options = {"timeout": seconds} if (seconds := _timeout(parts.query, url)) is not None else {}
+    return SqliteBackend(unquote(parts.path.removeprefix("/")), flag, durable=durable, **options)
+
+
+def _timeout(query: str, url: str) -> float | None:
+    """Return the one parameter that a URL of a file may have: how long a writer waits for another, in seconds."""
+    parameters = parse_qsl(query, keep_blank_values=True)
+    if not parameters:
+        return None
+    if [name for name, _ in parameters] != ["timeout"]:
+        unknown = ", ".join(repr(name) for name, _ in parameters if name != "timeout") or "'timeout' twice"
+        message = f"the URL of a store takes one parameter, timeout=SECONDS, and not {unknown}: {url!r}"
+        raise ValueError(message)
+    try:
+        seconds = float(parameters[0][1])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        message = f"timeout is a number of seconds, 0 or more, not {parameters[0][1]!r}: {url!r}"
+        raise ValueError(message)
+    return seconds
 
 
 def _memory(url: str, flag: str, *, durable: bool) -> Backend:
