@@ -190,7 +190,7 @@ class Session:
             raise ValueError(message)
         if key not in self.identity.objects and not self._has_record(key):
             self._note_read(key)
-            raise self._loader.missing(key)
+            raise self._loader.failures.missing(key)
         return self._loader.follow(key)
 
     def instances(self, cls: type) -> Iterator[object]:
