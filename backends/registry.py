@@ -57,9 +57,15 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     if not str(target) or str(target) == ":memory:":
         message = f"a store is opened by a path or URL, not by {str(target)!r}; one in memory is 'memory:'"
         raise ValueError(message)
-    if isinstance(target, str) and (match := _SCHEME.match(target)):
-        return _by_scheme(match[1].lower())(target, flag, durable=durable)
+    if scheme := scheme_of(target):
+        return _by_scheme(scheme)(target, flag, durable=durable)
     return _by_content(Path(target))(target, flag, durable=durable)
+
+
+def scheme_of(target: str | os.PathLike[str]) -> str:
+    """Return the scheme of a URL in lower case; "" for a path."""
+    match = _SCHEME.match(target) if isinstance(target, str) else None
+    return match[1].lower() if match else ""
 
 
 def _by_scheme(scheme: str) -> Callable[..., Backend]:
