@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from pstore.backends._sqlite_pool import Pool
 from pstore.backends._sqlite_transaction import LARGEST_ROW, SqliteTransaction
@@ -230,7 +230,9 @@ class SqliteBackend(Backend):
         for suffix in ("", *_BESIDE):
             there = target.with_name(target.name + suffix)
             if os.path.lexists(there):
-                message = f"{there} is there already; a backup goes to a path where nothing is: choose another, or remove it"
+                message = (
+                    f"{there} is there already; a backup goes to a path where nothing is: choose another, or remove it"
+                )
                 raise StorageError(message)
 
 

@@ -68,9 +68,7 @@ class Names:
             object was made anew since.
     """
 
-    def __init__(
-        self, read: Callable[[], Transaction], loader: Loader, reads: Reads | None, backend: Backend
-    ) -> None:
+    def __init__(self, read: Callable[[], Transaction], loader: Loader, reads: Reads | None, backend: Backend) -> None:
         self.pending: dict[str, object] = {}
         self._read = read
         self._loader = loader

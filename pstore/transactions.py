@@ -172,9 +172,7 @@ def changes_since(reader: Transaction, revision: int) -> tuple[dict[int, int], d
         keys.update(dict.fromkeys(entry.keys, number))
         names.update(dict.fromkeys(entry.names, number))
     if found != newest - revision:  # a change that goes unseen would be overwritten
-        message = (
-            f"the store is damaged: rows of the log are missing, between {revision + 1} and {newest}; restore it from a backup"
-        )
+        message = f"the store is damaged: rows of the log are missing, between {revision + 1} and {newest}; restore it from a backup"
         raise CorruptRecord(message)
     return keys, names
 

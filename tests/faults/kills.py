@@ -12,8 +12,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import processes
-import pstore
 import workload
+
+import pstore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,16 +15,18 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-import damage
-import failing
-import kills
-from places import KINDS
+import damage  # noqa: E402  # the path is made above
+import failing  # noqa: E402
+import kills  # noqa: E402
+from places import KINDS  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for; return 1 where something was lost, wrong or unclear."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--backend", action="append", choices=list(KINDS), help="a kind; all that last where none is named")
+    parser.add_argument(
+        "--backend", action="append", choices=list(KINDS), help="a kind; all that last where none is named"
+    )
     parser.add_argument("--kills", type=int, default=0, metavar="COUNT", help="kill -9 in the middle, so many times")
     parser.add_argument("--flips", type=int, default=0, metavar="COUNT", help="damage the files, so many times")
     parser.add_argument("--faults", action="store_true", help="let each call that writes fail")
