@@ -38,6 +38,7 @@ class SqliteTransaction(Transaction):
         self._pool = pool
         self._connection: sqlite3.Connection | None = connection
         self._write = write
+        self._scans: set[sqlite3.Cursor] = set()
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
         """Return the rows of these keys; see `Transaction.get_many`."""
@@ -129,11 +130,15 @@ class SqliteTransaction(Transaction):
         kind: type = int if table in INT_TABLES else str
         with self._pool.translated():
             last: Any = None
-            for key, row in connection.execute(SCAN.format(table=table, where=where), list(conditions.values())):
+            cursor = connection.execute(SCAN.format(table=table, where=where), list(conditions.values()))
+            self._scans.add(cursor)
+            for key, row in cursor:
                 if type(row) is not bytes or type(key) is not kind or (last is not None and key <= last):
                     self._refuse(table, key)
                 last = key
                 yield key, row
+                self._check()
+            self._scans.discard(cursor)
 
     def _refuse(self, table: Table, key: object) -> bytes:
         message = f"{self._pool.path} is damaged at row {key!r} of the table {table}; restore it from a backup"
@@ -141,8 +146,13 @@ class SqliteTransaction(Transaction):
 
     def _end(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            self._pool.give_back(connection)
+        if connection is None:
+            return
+        if not self._pool.forked:
+            with contextlib.suppress(sqlite3.Error):  # the connection was closed
+                for cursor in self._scans:  # one that was left halfway would keep its snapshot beyond the COMMIT
+                    cursor.close()
+        self._pool.give_back(connection)
 
     def _check(self) -> sqlite3.Connection:
         self._pool.check_process()

@@ -400,6 +400,11 @@ class Store(MutableMapping[str, Any]):
         return self._session.head.revision
 
     @property
+    def backend(self) -> Backend:
+        """Where the rows are, for tools such as `pstore.copy`; it isn't to be written but through sessions."""
+        return self._opened.backend
+
+    @property
     def readonly(self) -> bool:
         """Whether the store was opened for reading only."""
         return self._opened.backend.readonly

@@ -194,20 +194,20 @@ def run(kind: Kind, directory: Path, *, stride: int = 1, offset: int = 0) -> Cou
                 else:
                     where.mkdir()
                 told = f"{start}, {fault.name}, call {number}"
-                came_up = _try(told, kind.url(where), shim, fault, (where, number, base), outcome)
+                came_up = _try(told, kind.url(where), shim, (fault, where, number, base), outcome)
                 outcome[f"{start}: {fault.name}"] += came_up
                 number += stride
     return outcome
 
 
-def _try(told: str, url: str, shim: Any, fault: Fault, case: tuple[Path, int, int], outcome: Counter[str]) -> bool:
-    """Run one case: (directory, number of the call, transactions that are there); return whether the fault has come up."""
-    where, number, base = case
+def _try(told: str, url: str, shim: Any, case: tuple[Fault, Path, int, int], outcome: Counter[str]) -> bool:
+    """Run one case: (fault, directory, number of the call, transactions there); return whether the fault has come up."""
+    fault, where, number, base = case
 
     def job(tell: Any) -> None:
-        case = Case(url, tell, shim, fault)
+        run = Case(url, tell, shim, fault)
         shim.faults_arm(os.fsencode(str(where)), number, fault.mode, fault.error)
-        case.run()
+        run.run()
         shim.faults_disarm()
         tell({"failed": shim.faults_failed()})
 
