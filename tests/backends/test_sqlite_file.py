@@ -113,6 +113,22 @@ def test_backup_to_nowhere(tmp_path: Path) -> None:
         backend.backup(tmp_path / "none" / "copy.db")
 
 
+def test_backup_that_finds_no_room(tmp_path: Path) -> None:
+    """Where the copy can't be written to its end there is none, and nothing beside it; with room again there is."""
+    code = (
+        "import pstore, resource, sys\nbackend = pstore.backends.SqliteBackend(sys.argv[1] + '/s.db')\n"
+        "writer = backend.begin(write=True)\nwriter.put_many('records', [(1, bytes(10**6))])\nwriter.commit()\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_FSIZE)\nresource.setrlimit(resource.RLIMIT_FSIZE, (500_000, most))\n"
+        "try:\n    backend.backup(sys.argv[1] + '/copy.db')\nexcept pstore.StorageError as error:\n    print(error)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))\nbackend.backup(sys.argv[1] + '/second.db')\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "being copied to" in done.stdout
+    assert list(tmp_path.glob("copy*")) == []
+    assert records(tmp_path / "second.db") == {1: bytes(10**6)}
+
+
 def test_backup_of_a_store(tmp_path: Path) -> None:
     """A store's backup has what is committed; a backend that has no means for it names the function that copies any."""
     with pstore.open(tmp_path / "s.db") as db:
