@@ -119,7 +119,7 @@ class Session:
         self._cache = Cache(
             self.identity, self._states, self._loader, self._restorer, limits=options.limits, dropped=self._note_read
         )
-        self.names = Names(self._snapshot, self._loader, self._reads)
+        self.names = Names(self._snapshot, self._loader, self._reads, backend)
         self._aside = Aside()
         self._conflicts = Conflicts(
             self._catalog,
