@@ -207,7 +207,9 @@ class Pool:
                 f"{where} can't be opened: SQLite needs to read it, and to write it and beside it ({text}); see who may do so"
             )
         if "full" in text:
-            return StorageError(f"{where}: there is no room on the disk, so nothing was stored ({text}); make room and try again")
+            return StorageError(
+                f"{where}: there is no room on the disk, so nothing was stored ({text}); make room and try again"
+            )
         if "I/O" in text:
             return StorageError(
                 f"{where} can't be read or written: {text}; nothing of the transaction was stored; see whether the disk is"

@@ -231,7 +231,9 @@ class SqliteBackend(Backend):
         for suffix in ("", *_BESIDE):
             there = target.with_name(target.name + suffix)
             if os.path.lexists(there):
-                message = f"{there} is there already; a backup goes to a path where nothing is: choose another, or remove it"
+                message = (
+                    f"{there} is there already; a backup goes to a path where nothing is: choose another, or remove it"
+                )
                 raise StorageError(message)
 
 
