@@ -100,7 +100,7 @@ def test_two_packages_with_one_scheme(tmp_path: Path, monkeypatch: pytest.Monkey
     install(tmp_path, "one", "same = json:loads")
     install(tmp_path, "two", "same = json:dumps")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match="same.*one 1.0.*two 1.0"):
+    with pytest.raises(ValueError, match=r"same.*one 1.0.*two 1.0"):
         pstore.open("same:anything")
 
 

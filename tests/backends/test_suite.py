@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+import capabilities_table
+
 MUTANTS = Path(__file__).with_name("mutants.py")
 NAMES = re.findall(r"^class (\w+)\(MemoryTransaction\)", MUTANTS.read_text("utf-8"), re.MULTILINE)
 
@@ -34,3 +37,10 @@ def test_what_it_needs(missing: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
     assert last == f"ModuleNotFoundError: pstore.testing needs {missing}: python -m pip install 'pstore-db[testing]'"
+
+
+def test_the_table_of_capabilities() -> None:
+    """docs/backends.md tells of each backend what its class tells."""
+    assert capabilities_table.written() == capabilities_table.table(), (
+        "the table isn't what the classes tell: python tests/backends/capabilities_table.py --write"
+    )
