@@ -10,8 +10,9 @@ if __name__ != "pstore.backends":
     raise ImportError("this directory is the package pstore.backends: import it by that name")
 
 from pstore.backends.base import Backend, Capabilities, Transaction
+from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.registry import open_backend
 from pstore.backends.sqlite import SqliteBackend
 
-__all__ = ["Backend", "Capabilities", "MemoryBackend", "SqliteBackend", "Transaction", "open_backend"]
+__all__ = ["Backend", "Capabilities", "LmdbBackend", "MemoryBackend", "SqliteBackend", "Transaction", "open_backend"]

@@ -20,6 +20,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from pstore.backends import _sqlite_files, _sqlite_log
 from pstore.errors import (
     CorruptRecord,
     Error,
@@ -85,16 +86,23 @@ class Pool:
         self._idle: list[sqlite3.Connection] = []
         self._open: set[sqlite3.Connection] = set()
         self._closed = False
-        self._file: tuple[int, int] | None = None
+        self._file: _sqlite_files.Identity | None = None
         _pools.add(self)
 
     def create(self) -> sqlite3.Connection:
-        """Open the first connection, which makes the file where there is none."""
-        return self._connect("ro" if self.readonly else "rwc")
+        """Open the first connection, which makes the file where there is none; no other file is taken for it from now on.
 
-    def settle(self) -> None:
-        """The file at the path is the store: from now on no other one is taken for it."""
-        self._file = self._identify()
+        Raises:
+            CorruptRecord: The log has lost commits.
+        """
+        with _sqlite_files.guard:
+            # Who doesn't wait for the disk has agreed to lose the last commits when the machine crashes.
+            if self.durable and not _sqlite_files.is_open(self.path):
+                _sqlite_log.check(self.path)
+            connection = self._connect("ro" if self.readonly else "rwc")
+            self._file = _sqlite_files.identify(self.path)
+            _sqlite_files.enter(self._file)
+        return connection
 
     def take(self) -> sqlite3.Connection:
         """Return a connection of one's own, for a transaction.
@@ -129,13 +137,16 @@ class Pool:
                 return
             self._closed = True
             connections, self._open, self._idle = list(self._open), set(), []
-        if self._file is not None and self._identify() not in (self._file, None):
-            # SQLite would delete the log by its name, and that is the other file's.
-            _abandoned.extend(connections)
-            return
-        with self.translated():
-            for connection in connections:
-                connection.close()
+        try:
+            if _sqlite_files.identify(self.path) not in (self._file, None):
+                # SQLite would delete the log by its name, and that is the other file's.
+                _abandoned.extend(connections)
+                return
+            with self.translated():
+                for connection in connections:
+                    connection.close()
+        finally:
+            _sqlite_files.leave(self._file)
 
     def abandon(self) -> None:
         """Leave the connections to the process that this one was forked from: SQLite allows not even to close them."""
@@ -221,16 +232,9 @@ class Pool:
             return StoreClosed(f"{where} is closed")
         return StorageError(f"{where}: SQLite says: {text}")
 
-    def _identify(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self.path)  # noqa: PTH116  # a third of the time, at each transaction
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
     def _check_file(self) -> None:
         """Raise StorageError where the file isn't there any more, or another is: what was written now would be lost."""
-        found = self._identify()
+        found = _sqlite_files.identify(self.path)
         if found != self._file:
             what = "isn't there any more" if found is None else "was replaced by another file"
             raise StorageError(f"{self.path} {what} since it was opened here; close the store and open it again")
@@ -271,6 +275,7 @@ _abandoned: Final[list[sqlite3.Connection]] = []
 
 
 def _after_fork() -> None:
+    _sqlite_files.forget()
     for pool in list(_pools):
         pool.abandon()
 

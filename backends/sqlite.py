@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from pstore.backends._sqlite_pool import Pool
 from pstore.backends._sqlite_transaction import LARGEST_ROW, SqliteTransaction
@@ -173,7 +173,6 @@ class SqliteBackend(Backend):
         connection = self._pool.create()
         try:
             self._pool.patiently(connection, lambda: self._recognise(connection, flag))
-            self._pool.settle()
             if not self.readonly:
                 # The mode is a property of the file, and can't be changed within a transaction. It is set again at each
                 # opening, because a process may have been killed between the first commit and this.

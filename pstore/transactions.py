@@ -43,7 +43,7 @@ class Transactions:
         self.current_to: int | None = None
         self._backend = backend
         self._catalog = catalog
-        self._store_id: Row | None = None
+        self._store_id: bytes | None = None
         self._held: Taken | None = None  # what was handed out when `hold` was called
 
     def read(self) -> Transaction:
@@ -134,7 +134,7 @@ class Transactions:
         except ValueError as error:
             raise rows.unreadable(error, "the row of the store's counters (meta row 'head')", name="head") from error
         if self._store_id is None:
-            self._store_id = store_id
+            self._store_id = None if store_id is None else bytes(store_id)
         elif store_id != self._store_id:
             self.end()  # nothing of the old one is shown any more
             message = f"the store at {self._backend} was emptied (flag 'n') since it was opened here; open it again"

@@ -7,9 +7,10 @@ that `--backends` names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pstore.backends import MemoryBackend, SqliteBackend
+from pstore.backends import LmdbBackend, MemoryBackend, SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,18 @@ def _sqlite(directory: Path, **options: Any) -> Backend:
     return SqliteBackend(directory / "store.db", **options)
 
 
+def _lmdb(directory: Path, **options: Any) -> Backend:
+    return LmdbBackend(directory / "store.lmdb", **options)
+
+
+def _package(name: str) -> str:
+    """What `Kind.missing` says for a kind that needs a package."""
+    return "" if find_spec(name) else f"the package {name}: python -m pip install 'pstore-db[{name}]'"
+
+
 #: By name, as `--backends` takes it.
 KINDS: dict[str, Kind] = {
     "sqlite": Kind(_sqlite, lambda directory: f"sqlite:///{directory / 'store.db'}"),
+    "lmdb": Kind(_lmdb, lambda directory: f"lmdb:///{directory / 'store.lmdb'}", _package("lmdb")),
     "memory": Kind(_memory),
 }
