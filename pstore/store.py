@@ -390,9 +390,7 @@ class Store(MutableMapping[str, Any]):
         self._check_not_running("compact")
         self._session.compact()
 
-    def backup(
-        self, target: str | os.PathLike[str], *, progress: Callable[[Progress], object] | None = None
-    ) -> None:
+    def backup(self, target: str | os.PathLike[str], *, progress: Callable[[Progress], object] | None = None) -> None:
         """Copy the newest committed state to a new store, while this and other sessions and processes read and write.
 
         Where the backend has means of its own for it (`Capabilities.backup`) and the target is a path, the copy is a store of
