@@ -182,7 +182,8 @@ def _walk(path: Path, *, must: bool) -> str:
         with path.open("rb") as file:
             size = path.stat().st_size
             # Not `verify.verify`, which doesn't tell whether what is in use of a large row reaches past the file's end.
-            verifier: Any = verify._Verifier(file, size)
+            make: Any = verify._Verifier
+            verifier = make(file, size)
             problems: list[str] = verifier.verify()
             if any(verifier.live[size // verifier.psize :]):
                 return f"it ends after {size} bytes, within what is in use"
