@@ -11,7 +11,16 @@ if __name__ != "pstore.backends":
 
 from pstore.backends.base import Backend, Capabilities, Transaction
 from pstore.backends.memory import MemoryBackend
+from pstore.backends.postgresql import PostgresqlBackend
 from pstore.backends.registry import open_backend
 from pstore.backends.sqlite import SqliteBackend
 
-__all__ = ["Backend", "Capabilities", "MemoryBackend", "SqliteBackend", "Transaction", "open_backend"]
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "MemoryBackend",
+    "PostgresqlBackend",
+    "SqliteBackend",
+    "Transaction",
+    "open_backend",
+]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from pstore.backends.memory import MemoryBackend
+from pstore.backends.postgresql import PostgresqlBackend
 from pstore.backends.sqlite import MAGIC, SqliteBackend
 from pstore.errors import FormatError, StorageError
 
@@ -33,7 +34,7 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     """Open the backend that a path or URL names.
 
     Args:
-        target: A path, or a URL: `sqlite:///path`, `memory:`, or one that an installed backend registers.
+        target: A path, or a URL: `sqlite:///path`, `memory:`, `postgresql://...`, or one that an installed backend registers.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing store, "n" starts empty.
         durable: Whether a commit waits until the disk has it.
 
@@ -104,4 +105,9 @@ def _memory(url: str, flag: str, *, durable: bool) -> Backend:
     return MemoryBackend()
 
 
-_BUILTIN: Final[dict[str, Callable[..., Backend]]] = {"sqlite": _sqlite, "memory": _memory}
+_BUILTIN: Final[dict[str, Callable[..., Backend]]] = {
+    "sqlite": _sqlite,
+    "memory": _memory,
+    "postgresql": PostgresqlBackend,
+    "postgres": PostgresqlBackend,
+}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import KINDS
 
 import pstore
 from pstore.backends import MemoryBackend, SqliteBackend
@@ -23,6 +24,7 @@ EDGES = [0, 1, 2**31, 2**44, 2**63 - 1, 2**63, 2**64 - 1]
 MAKE: dict[str, Callable[[Path], Backend]] = {
     "memory": lambda _: MemoryBackend(timeout=0.1),
     "sqlite": lambda directory: SqliteBackend(directory / "store.db", timeout=0.1),
+    "postgresql": lambda directory: KINDS["postgresql"].make(directory, timeout=0.1),
 }
 
 
