@@ -25,10 +25,11 @@ import postgres_server
 import pstore
 
 
-def work(url: str, name: str, stop: Any, counts: dict[str, int]) -> None:
+def work(url: str, name: str, ready: Any, stop: Any, counts: dict[str, int]) -> None:
     """Commit until told to stop; count what was acknowledged and what went wrong."""
     db, number = pstore.open(url), 0
     db.run(lambda db: db.__setitem__(name, []))
+    ready.release()
     while not stop.is_set():
         try:
             db.rollback()
@@ -50,11 +51,11 @@ def work(url: str, name: str, stop: Any, counts: dict[str, int]) -> None:
     db.close()
 
 
-def process(url: str, name: str, threads: int, stop: Any, results: Any) -> None:
+def process(url: str, name: str, threads: int, ready: Any, stop: Any, results: Any) -> None:
     """Run the threads of one process; report (name, counts) of each."""
     kinds = ("acknowledged", "conflicts", "lost connections", "uncertain")
     counts = {f"{name}-{thread}": dict.fromkeys(kinds, 0) for thread in range(threads)}
-    running = [threading.Thread(target=work, args=(url, one, stop, counts[one])) for one in counts]
+    running = [threading.Thread(target=work, args=(url, one, ready, stop, counts[one])) for one in counts]
     for thread in running:
         thread.start()
     for thread in running:
@@ -77,14 +78,15 @@ def main() -> int:
         url = server.url("restarts", timeout=20)
         with pstore.open(url) as db:
             db["count"] = 0
-        stop, results = context.Event(), context.Queue()
+        ready, stop, results = context.Semaphore(0), context.Event(), context.Queue()
         processes = [
-            context.Process(target=process, args=(url, f"p{number}", options.threads, stop, results))
+            context.Process(target=process, args=(url, f"p{number}", options.threads, ready, stop, results))
             for number in range(options.processes)
         ]
         for one in processes:
             one.start()
-        time.sleep(1)
+        for _ in range(options.processes * options.threads):
+            assert ready.acquire(timeout=60)
         for _ in range(options.restarts):
             time.sleep(chance.uniform(0.05, 0.5))
             server.stop("immediate")
