@@ -10,6 +10,7 @@ if __name__ != "pstore.backends":
     raise ImportError("this directory is the package pstore.backends: import it by that name")
 
 from pstore.backends.base import Backend, Capabilities, Transaction
+from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.postgresql import PostgresqlBackend
 from pstore.backends.registry import open_backend
@@ -18,6 +19,7 @@ from pstore.backends.sqlite import SqliteBackend
 __all__ = [
     "Backend",
     "Capabilities",
+    "LmdbBackend",
     "MemoryBackend",
     "PostgresqlBackend",
     "SqliteBackend",

@@ -164,6 +164,7 @@ class MemoryTransaction(Transaction):
         _apply(rows, self._changes[table])
         keys: list[Key] = sorted(key for key in rows if _within(key, start, stop))
         for key in keys:
+            self._check()
             yield key, rows[key]
 
     def put_many(self, table: Table, items: Iterable[tuple[Key, bytes]]) -> None:

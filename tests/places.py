@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import postgres_server
 
-from pstore.backends import MemoryBackend, PostgresqlBackend, SqliteBackend
+from pstore.backends import LmdbBackend, MemoryBackend, PostgresqlBackend, SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,9 +56,19 @@ def _postgresql(directory: Path, **options: Any) -> Backend:
     return PostgresqlBackend(postgresql_url(directory), **options)
 
 
+def _lmdb(directory: Path, **options: Any) -> Backend:
+    return LmdbBackend(directory / "store.lmdb", **options)
+
+
+def _package(name: str) -> str:
+    """What `Kind.missing` says for a kind that needs a package."""
+    return "" if find_spec(name) else f"the package {name}: python -m pip install 'pstore-db[{name}]'"
+
+
 #: By name, as `--backends` takes it.
 KINDS: dict[str, Kind] = {
     "sqlite": Kind(_sqlite, lambda directory: f"sqlite:///{directory / 'store.db'}"),
+    "lmdb": Kind(_lmdb, lambda directory: f"lmdb:///{directory / 'store.lmdb'}", _package("lmdb")),
     "memory": Kind(_memory),
     "postgresql": Kind(_postgresql, postgresql_url, postgres_server.missing()),
 }

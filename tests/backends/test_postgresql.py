@@ -15,14 +15,26 @@ from typing import Any
 
 import postgres_server
 import pytest
+from places import postgresql_url
 from proxy import Proxy
 
 import pstore
-from pstore.backends import PostgresqlBackend, open_backend
+from pstore.backends import Backend, PostgresqlBackend, open_backend
+from pstore.testing import BackendSuite
 
 pytestmark = pytest.mark.skipif(bool(postgres_server.missing()), reason=postgres_server.missing())
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class TestPostgresql(BackendSuite):
+    """The contract, each directory being a schema."""
+
+    def open_backend(self, directory: Path, flag: str = "c", *, durable: bool = True, timeout: float = 5.0) -> Backend:
+        return PostgresqlBackend(self.url(directory), flag, durable=durable, timeout=timeout)
+
+    def url(self, directory: Path) -> str:
+        return postgresql_url(directory)
 
 
 @pytest.fixture
@@ -103,7 +115,7 @@ def test_a_commit_that_never_got_there(db: pstore.Store, proxy: Proxy, server: A
     assert (stored(server, schema), stored(server, schema, "atom"), count(server, schema)) == ([0, 1], 1, 2)
 
 
-@pytest.mark.parametrize("moment, then", itertools.product(["before", "after"], ["commit", "rollback", "read"]))
+@pytest.mark.parametrize("moment, then", list(itertools.product(["before", "after"], ["commit", "rollback", "read"])))
 def test_a_commit_that_cant_be_looked_up(db: pstore.Store, proxy: Proxy, schema: str, moment: str, then: str) -> None:
     """The application is told; the next thing that is asked finds out. What was changed in between isn't lost either."""
     server, numbers = postgres_server.server(), db["list"]

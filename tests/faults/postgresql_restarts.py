@@ -51,7 +51,7 @@ def work(url: str, name: str, ready: Any, stop: Any, counts: dict[str, int]) -> 
     db.close()
 
 
-def process(url: str, name: str, threads: int, ready: Any, stop: Any, results: Any) -> None:
+def process(url: str, name: str, threads: int, ready: Any, stop: Any, results: Any) -> None:  # noqa: PLR0917
     """Run the threads of one process; report (name, counts) of each."""
     kinds = ("acknowledged", "conflicts", "lost connections", "uncertain")
     counts = {f"{name}-{thread}": dict.fromkeys(kinds, 0) for thread in range(threads)}
