@@ -97,6 +97,7 @@ class PostgresqlTransaction(Transaction):
             if not page:
                 return
             for column, row in page:
+                self._check()  # it may have ended since the page came
                 yield _key(table, column), row
             if len(page) < _PAGE_ROWS and sum(len(row) for _, row in page) < _PAGE_BYTES:
                 return

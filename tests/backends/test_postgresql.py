@@ -30,11 +30,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class TestPostgresql(BackendSuite):
     """The contract, each directory being a schema."""
 
+    readers = 60  # each has a connection, and the server a process
+
     def open_backend(self, directory: Path, flag: str = "c", *, durable: bool = True, timeout: float = 5.0) -> Backend:
         return PostgresqlBackend(self.url(directory), flag, durable=durable, timeout=timeout)
 
     def url(self, directory: Path) -> str:
-        return postgresql_url(directory)
+        return postgresql_url(directory) + "&pool=80"
 
 
 @pytest.fixture
