@@ -12,7 +12,17 @@ if __name__ != "pstore.backends":
 from pstore.backends.base import Backend, Capabilities, Transaction
 from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
+from pstore.backends.postgresql import PostgresqlBackend
 from pstore.backends.registry import open_backend
 from pstore.backends.sqlite import SqliteBackend
 
-__all__ = ["Backend", "Capabilities", "LmdbBackend", "MemoryBackend", "SqliteBackend", "Transaction", "open_backend"]
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "LmdbBackend",
+    "MemoryBackend",
+    "PostgresqlBackend",
+    "SqliteBackend",
+    "Transaction",
+    "open_backend",
+]

@@ -18,6 +18,7 @@ from pstore.backends import _lmdb_file, _sqlite_files, sqlite
 from pstore.backends.base import Backend
 from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
+from pstore.backends.postgresql import PostgresqlBackend
 from pstore.backends.sqlite import SqliteBackend
 from pstore.errors import FormatError, StorageError
 
@@ -36,8 +37,8 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
 
     Args:
         target: A path, or a URL: `sqlite:///path` (`?timeout=30` is how long a writer waits for others, in seconds; 5 where
-            it isn't said), `lmdb:///path` (with `timeout`, too, `map_size` and `check`; see `LmdbBackend`), `memory:`, or one
-            that an installed backend registers.
+            it isn't said), `lmdb:///path` (with `timeout`, too, `map_size` and `check`; see `LmdbBackend`), `memory:`,
+            `postgresql://...` (see `PostgresqlBackend`), or one that an installed backend registers.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing store, "n" starts empty.
         durable: Whether a commit waits until the disk has it.
 
@@ -215,7 +216,13 @@ def _memory(url: str, flag: str, *, durable: bool) -> Backend:
     return MemoryBackend()
 
 
-_BUILTIN: Final[dict[str, Callable[..., Backend]]] = {"sqlite": _sqlite, "lmdb": _lmdb, "memory": _memory}
+_BUILTIN: Final[dict[str, Callable[..., Backend]]] = {
+    "sqlite": _sqlite,
+    "lmdb": _lmdb,
+    "memory": _memory,
+    "postgresql": PostgresqlBackend,
+    "postgres": PostgresqlBackend,
+}
 #: How a file is recognised: (where, what stands there, whose it is).
 _BY_CONTENT: Final[tuple[tuple[int, bytes, Callable[..., Backend]], ...]] = (
     (0, sqlite.MAGIC, SqliteBackend),

@@ -17,7 +17,7 @@ from pstore import rows
 from pstore.catalog import refusal
 from pstore.conflicts import Conflicts, Work
 from pstore.declare import is_declared
-from pstore.errors import ClassNotAllowed, MissingRecord, SavepointEnded
+from pstore.errors import ClassNotAllowed, CommitUncertain, ConnectionLost, Error, MissingRecord, SavepointEnded
 from pstore.ghosts import Ghosts
 from pstore.names import Content, Names, Stored
 from pstore.pickle import set_class
@@ -77,11 +77,21 @@ class Parts:
 
 
 class _Attempt(NamedTuple):
-    """A commit that the backend was asked to make."""
+    """A commit that the backend was asked to make.
 
-    revision: int
+    Attributes:
+        work: What it writes.
+        done: What it has written, if it was made.
+        log_row: Its row in the log.
+        head: The counters that it leaves.
+        names: What this transaction had put under names.
+    """
+
+    work: Work
+    done: Commit
     log_row: bytes
     head: Head
+    names: dict[str, object]
 
 
 class Committer:
@@ -128,22 +138,24 @@ class Committer:
         if self._conflicts.refused is not None:
             raise self._conflicts.refused
         self._allocator.save()
-        self._attempt = None
         work = Work()
         try:
             self._gather(work)
             done = Commit(self._allocator.head.revision)
             if work.changed or work.names or self._aside:
                 done = self._write(work, note)
-        except BaseException:
-            if self._attempt is not None and self._is_in_store(self._attempt):
-                # Interrupted behind the point of no return: the store has it, so the objects in memory must know.
-                self._publish(work, self._attempt.revision)
+        except BaseException as error:
+            if isinstance(error, Error) and not isinstance(error, CommitUncertain):
+                self._attempt = None  # the backend says that nothing was written
+            if self._attempt is None:
+                self._withdraw()
+                self._transactions.end_writing()
+                if isinstance(error, ConnectionLost):
+                    self._transactions.lose_snapshot()
                 raise
-            self._withdraw()
-            self._transactions.end_writing()
-            raise
+            return self._after_interruption(error)
         try:
+            self._attempt = None
             self._publish(work, done.revision)
         except BaseException:
             self._publish(work, done.revision)
@@ -151,6 +163,67 @@ class Committer:
         if work.mine:
             self._snapshot()  # what was merged becomes what the store has now
         return done
+
+    def _after_interruption(self, error: BaseException) -> Commit:
+        """The backend was interrupted when it was asked to commit; return what was committed, or raise."""
+        uncertain = isinstance(error, CommitUncertain)
+        if uncertain:
+            self._transactions.lose_snapshot()
+        try:
+            done = self.find_out(late=False)
+        except CommitUncertain:
+            if uncertain:
+                raise
+            raise error from None
+        if not uncertain:
+            raise error
+        if done is None:
+            message = "the connection was lost, and nothing of the commit is stored: commit again, or roll back"
+            raise ConnectionLost(message) from error
+        return done
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it isn't known whether the last commit was made. Then there is no snapshot."""
+        return self._attempt is not None
+
+    def find_out(self, *, late: bool = True) -> Commit | None:
+        """Where it isn't known whether the last commit was made, look it up: then it counts as made, or was never tried.
+
+        Args:
+            late: Whether the application may have changed objects since.
+
+        Returns:
+            What was committed; None where it wasn't, or there is nothing to look up.
+
+        Raises:
+            CommitUncertain: It can't be looked up now.
+        """
+        attempt = self._attempt
+        if attempt is None:
+            return None
+        try:
+            made = self._transactions.has_logged(attempt.done.revision, attempt.log_row)
+        except Error as error:
+            self._transactions.lose_snapshot()  # so that nothing is read before it is known
+            message = (
+                "the connection was lost in the middle of a commit, and whether it was made can't be found out yet: the next"
+                f" commit or rollback of this session finds out first ({error})"
+            )
+            raise CommitUncertain(message) from error
+        if not made:
+            self._withdraw()
+            self._transactions.withdraw()
+            self._attempt = None
+            return None
+        self._allocator.head = attempt.head
+        since = {
+            name: value for name, value in self._names.pending.items() if value is not attempt.names.get(name, self)
+        }
+        self._publish(attempt.work, attempt.done.revision, rest=not late)
+        self._names.pending.update(since)
+        self._attempt = None
+        return attempt.done
 
     def _gather(self, work: Work) -> None:
         """Pickle what may have changed and what is new."""
@@ -165,13 +238,6 @@ class Committer:
         self._changes.withdraw()
         self._catalog.withdraw()
         self._allocator.restore()
-
-    def _is_in_store(self, attempt: _Attempt) -> bool:
-        """Return whether a commit that was interrupted was made all the same."""
-        if not self._transactions.has_logged(attempt.revision, attempt.log_row):
-            return False
-        self._allocator.head = attempt.head
-        return True
 
     def savepoint(self) -> int:
         """Put what has changed aside; return the number of the savepoint."""
@@ -213,6 +279,7 @@ class Committer:
         Raises:
             SavepointEnded: It is over.
         """
+        self.find_out()
         if mark not in self._savepoints:
             message = "the savepoint has ended: its transaction is over, or an earlier savepoint was gone back to; make another"
             raise SavepointEnded(message)
@@ -226,6 +293,7 @@ class Committer:
 
     def rollback(self) -> None:
         """Make the objects in memory what the store says, and end the transaction."""
+        self.find_out()
         self._undoing = 0
         self._names.pending.clear()
         self._restore_since(0)
@@ -304,13 +372,14 @@ class Committer:
         head = self._allocator.head
         head = head._replace(revision=revision, names=head.names + added)
         put_head(writer, head)
-        self._attempt = _Attempt(revision, log_row, head)
+        done = Commit(revision, entry.keys, tuple(work.names))
+        self._attempt = _Attempt(work, done, log_row, head, dict(self._names.pending))
         writer.commit()
         self._transactions.writer = None
         self._allocator.head = head
         if not overtaken and not work.mine:
             self._transactions.current_to = revision
-        return Commit(revision, entry.keys, tuple(work.names))
+        return done
 
     def _put_aside(self, revision: int, written: set[int]) -> Iterator[tuple[Key, bytes]]:
         """Yield the rows that were put aside and aren't written yet, as those of this revision; enter their keys."""
@@ -319,7 +388,7 @@ class Committer:
                 written.add(key)
                 yield key, _seal(key, self._loader.baseline_of(key, row), revision)
 
-    def _publish(self, work: Work, revision: int) -> None:
+    def _publish(self, work: Work, revision: int, *, rest: bool = True) -> None:
         """After a commit: remember what was written, and put everything behind the barrier that can go there."""
         self._names.pending.clear()
         self._catalog.settle()
@@ -329,19 +398,20 @@ class Committer:
             else:
                 work.drafts[key] = draft
         merged = {key: self._states.baselines[key].revision for key in work.mine if key in self._states.baselines}
-        self._settle(work, dict.fromkeys(work.changed, revision) | merged)
+        self._settle(work, dict.fromkeys(work.changed, revision) | merged, rest=rest)
         for key, _ in self._aside.rows():
             if key in self._states.baselines and key not in work.changed:
                 self._states.put(key, self._states.baselines[key]._replace(revision=revision))
         self.end()
         self._cache.shrink()
 
-    def _settle(self, work: Work, revisions: dict[int, int]) -> None:
+    def _settle(self, work: Work, revisions: dict[int, int], *, rest: bool = True) -> None:
         """Take what was written for the new baselines, and put everything behind the barrier that can go there.
 
         Args:
             work: What was written.
             revisions: The revision that each of the records has now.
+            rest: Whether to put anything behind the barrier; what isn't is compared by the next commit.
         """
         self._states.touched.update(
             {key: obj for key, obj in self._changes.new.items() if self._loader.settle(key, obj)}
@@ -351,6 +421,8 @@ class Committer:
             if draft is not None:  # else it was merged from what was put aside
                 self._states.put(key, Baseline(draft.flags, draft.code, revisions[key], draft.body))
         self._changes.settle()
+        if not rest:
+            return
         self._restorer.rest_idle(work.idle)
         for key, draft in work.drafts.items():
             self._restorer.rest(key, draft)

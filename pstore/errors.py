@@ -15,8 +15,8 @@ The pickle engines raise the standard `pickle.PicklingError` and `pickle.Unpickl
      ├── ReadOnlyError     (PermissionError)     a change in a store that was opened for reading
      ├── SavepointEnded    (ValueError)          going back to a savepoint whose transaction, or which itself, is over
      ├── StorageError      (OSError)             the backend failed: disk full, input/output error
-     │    └── ConnectionLost    (ConnectionError)  the server has gone; what wasn't committed is lost
-     │         └── CommitUncertain                 ... in the middle of a commit, which may have been made
+     │    └── ConnectionLost    (ConnectionError)  the server has gone; nothing was stored
+     │         └── CommitUncertain                 ... in the middle of a commit, which may be made
      ├── StoreBusy         (RuntimeError)        called by an object's own code, in the middle of a commit or load
      ├── StoreClosed       (ValueError)          the store was closed, as a closed file says it
      ├── StoreLocked       (TimeoutError)        another process held the store for too long
@@ -218,11 +218,19 @@ class StorageError(Error, OSError):
 
 
 class ConnectionLost(StorageError, ConnectionError):
-    """The connection to the server broke, or can't be made; nothing of the transaction is stored. The next one tries again."""
+    """The connection to the server broke, or can't be made; nothing of the transaction is stored.
+
+    What was changed is still pending. `rollback()` begins anew, with a new connection; `commit()` may be called again, and passes
+    where no other session has committed since. `Store.run` does the former.
+    """
 
 
 class CommitUncertain(ConnectionLost):
-    """The connection broke while a commit was under way, and whether it was made couldn't be found out."""
+    """The connection broke while a commit was under way, and whether it was made couldn't be found out yet.
+
+    What the session is asked for next, be it `commit()`, `rollback()` or an object, finds out first, or raises this again. So
+    calling `commit()` until it returns stores the changes once.
+    """
 
 
 class StoreBusy(Error, RuntimeError):

@@ -234,7 +234,8 @@ class Session:
             return False
         with self.guard.working("compare"):
             return (
-                bool(self.names.pending)
+                self._committer.in_doubt
+                or bool(self.names.pending)
                 or bool(self._aside)
                 or any(self._restorer.unchanged(key) is None for key in self._states.compared())
             )
@@ -301,8 +302,10 @@ class Session:
     def commit(self, note: str = "") -> Commit:
         """Write what has changed; see `Store.commit`."""
         with self.guard.working("commit"):
+            found = self._committer.find_out()
             self._snapshot()
-            return self._committer.commit(note)
+            done = self._committer.commit(note)
+            return done if found is None or done.keys or done.names else found
 
     def rename_class(self, old: object, new: object) -> Commit:
         """Give a class of the store another name; see `Store.rename_class`."""
@@ -397,6 +400,7 @@ class Session:
             self.guard.check()
             if transactions.reader is not None:  # and the thread is the first that uses this session
                 return transactions.reader
+            self._committer.find_out()
             try:
                 reader = transactions.read()
                 if self._transactions.current_to is None:
@@ -404,8 +408,11 @@ class Session:
                 elif self._allocator.head.revision != self._transactions.current_to or self._conflicts.overtaken:
                     self._catch_up(reader, self._transactions.current_to)
             except BaseException:
+                lost = transactions.lost
                 transactions.end()
+                transactions.lost = lost  # until the application ends the transaction
                 raise
+            transactions.lost = None
             return reader
         return transactions.reader
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -13,7 +14,15 @@ from pstore.backends.registry import scheme_of
 from pstore.cache import Limits
 from pstore.committer import Commit
 from pstore.copying import copy
-from pstore.errors import ConflictError, Error, StoreBusy, Uncommitted
+from pstore.errors import (
+    CommitUncertain,
+    ConflictError,
+    ConnectionLost,
+    Error,
+    StoreBusy,
+    StoreLocked,
+    Uncommitted,
+)
 from pstore.savepoint import Savepoint
 from pstore.session import Options, Session
 
@@ -141,8 +150,11 @@ class Store(MutableMapping[str, Any]):
             pickle.PicklingError: Something can't be pickled; the message has the path to it.
             ConflictError: Another session has changed the same record or name since this one's transaction began.
             ReadOnlyError: Something has changed in a store that was opened for reading.
+            StoreLocked: Another writer held the store for too long.
+            ConnectionLost: The server can't be reached, or this transaction's snapshot was lost with its connection.
+            CommitUncertain: The connection broke in the middle, and whether the commit was made can't be found out yet.
 
-        Whatever is raised, nothing of the commit was written, and the objects in memory are as they were.
+        Whatever is raised but `CommitUncertain`, nothing of the commit was written, and the objects in memory are as they were.
         """
         self._check_not_running("commit")
         return self._session.commit(_checked_note(note))
@@ -177,8 +189,9 @@ class Store(MutableMapping[str, Any]):
     def run(self, function: Callable[[Self], T], attempts: int = 10, *, note: str | None = None) -> T:
         """Call a function in a transaction of its own, commit, and do both again where another session was faster.
 
-        After a conflict it rolls back, waits a moment, and tries again from the newest state. The last attempt keeps other
-        writers out from its beginning, so it can't conflict; so does the only one, with `attempts=1`.
+        After a conflict, a wait for another writer that was too long, or a lost connection, it rolls back, waits a moment, and
+        tries again from the newest state. The last attempt keeps other writers out from its beginning, so it can't
+        conflict; so does the only one, with `attempts=1`.
 
         Args:
             function: Called with this store. It may be called several times, so it should do nothing that can't be done again.
@@ -193,6 +206,9 @@ class Store(MutableMapping[str, Any]):
             StoreBusy: It was called within `run`.
             ConflictError: The last attempt, too, has met a conflict.
             StoreLocked: Another writer doesn't end.
+            ConnectionLost: The server can't be reached.
+            CommitUncertain: Nor can it be found out whether the commit was made: it isn't tried again. The session's next
+                `commit()` or `rollback()` finds out.
 
         Whatever else the function or the commit raises passes through, after a rollback.
         """
@@ -206,22 +222,21 @@ class Store(MutableMapping[str, Any]):
             message = "run begins with nothing changed, as each attempt begins anew: commit or roll back first"
             raise Uncommitted(message)
         for left in reversed(range(attempts)):
-            session.rollback()
             self._running = True
             try:
+                session.rollback()
                 session.begin(exclusive=not left and not self.readonly)
                 result = function(self)
                 session.commit(_checked_note(note))
-            except ConflictError:
-                session.rollback()
-                if not left:
-                    raise
-            except BaseException:
-                if not self.closed:
-                    session.rollback()
-                raise
-            else:
                 return result
+            except CommitUncertain:
+                raise
+            except BaseException as error:
+                if not self.closed:
+                    with contextlib.suppress(ConnectionLost):  # the rest of it is done before anything else
+                        session.rollback()
+                if not left or not isinstance(error, (ConflictError, ConnectionLost, StoreLocked)):
+                    raise
             finally:
                 self._running = False
             # Twice as long each time, and by chance, so that those who have met don't meet again.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pstore import rows
 from pstore.allocation import Allocator, Taken
-from pstore.errors import CorruptRecord, FormatError, StoreClosed
+from pstore.errors import CommitUncertain, ConnectionLost, CorruptRecord, FormatError, StoreClosed
 from pstore.keys import code_of, make_key
 from pstore.readahead import ReadAhead
 from pstore.rows import Head, LogEntry
@@ -37,6 +37,7 @@ class Transactions:
         reader: The snapshot, None where none has begun.
         writer: A commit's transaction, None where none has begun.
         current_to: The revision up to which the session knows what others have changed; None where it knows nothing yet.
+        lost: The revision of a snapshot that was lost with its connection, in a transaction that hasn't ended.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, held: Container[int], ahead: int) -> None:
@@ -44,6 +45,7 @@ class Transactions:
         self.reader: Transaction | None = None
         self.writer: Transaction | None = None
         self.current_to: int | None = None
+        self.lost: int | None = None
         self._backend = backend
         self._catalog = catalog
         self._held_states = held
@@ -55,6 +57,7 @@ class Transactions:
         """Begin a snapshot, and return it.
 
         Raises:
+            ConnectionLost: The transaction's snapshot was lost with its connection, and the store has changed since.
             CorruptRecord: The counters or a class can't be read.
             FormatError: There is no store.
             StoreClosed: The store was emptied since the session began.
@@ -63,6 +66,12 @@ class Transactions:
         if self._ahead:
             self.reader = ReadAhead(self.reader, self._held_states, self._ahead)
         self._take_head(self.reader)
+        if self.lost not in (None, self.allocator.head.revision):
+            message = (
+                "this transaction's snapshot was lost (its connection broke, or its commit was interrupted), and other"
+                " sessions have committed since: roll back and try again, or let `run` do so"
+            )
+            raise ConnectionLost(message)
         return self.reader
 
     def fetching(self) -> ReadAhead:
@@ -93,6 +102,15 @@ class Transactions:
         """End both, dropping what was written and not committed."""
         self.end_writing()
         self._held = None
+        self._end_reading()
+        self.lost = None
+
+    def lose_snapshot(self) -> None:
+        """End the snapshot of a commit that has failed. The transaction goes on with another one, if that shows the same."""
+        self._end_reading()
+        self.lost = self.allocator.saved.revision
+
+    def _end_reading(self) -> None:
         reader, self.reader = self.reader, None
         if reader is not None:
             reader.rollback()
@@ -103,7 +121,11 @@ class Transactions:
         if writer is None:
             return
         writer.rollback()
-        if self._held is not None:  # the numbers of its savepoints weren't committed
+        self.withdraw()
+
+    def withdraw(self) -> None:
+        """What was written isn't committed, nor are the numbers of the savepoints before it."""
+        if self._held is not None:
             self.allocator.give_back(self._held)
             self._catalog.forget(self._held.head.next_code)
 
@@ -124,19 +146,29 @@ class Transactions:
         put_classes(self.writer, self._catalog.pending(), head.revision)
         if self._held is None:
             put_head(self.writer, head)
-            self.writer.commit()
+            try:
+                self.writer.commit()
+            except CommitUncertain as error:  # numbers that were taken for nothing do no harm
+                message = "the connection to the server was lost: the savepoint isn't made; make it again, or roll back"
+                raise ConnectionLost(message) from error
             self.writer = None
             self.allocator.keep()
 
     def has_logged(self, revision: int, row: bytes) -> bool:
-        """End both, and return whether the newest state has this row in its log: whether that commit was made."""
-        self.end()
-        reader = self._backend.begin()
+        """Return whether the newest state has this row in its log: whether that commit was made. The commit's transaction is ended.
+
+        The answer is final: it is read under the write lock, which the lost transaction holds for as long as the server may
+        yet make the commit.
+        """
+        writer, self.writer = self.writer, None
+        if writer is not None:
+            writer.rollback()
+        looking = self._backend.begin(write=True)
         try:
-            (found,) = reader.get_many("log", [revision])
+            (found,) = looking.get_many("log", [revision])
+            return found is not None and bytes(found) == row
         finally:
-            reader.rollback()
-        return found is not None and bytes(found) == row
+            looking.rollback()
 
     def _take_head(self, transaction: Transaction) -> None:
         row, store_id = transaction.get_many("meta", ["head", "id"])

@@ -6,11 +6,14 @@ that `--backends` names.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pstore.backends import LmdbBackend, MemoryBackend, SqliteBackend
+import postgres_server
+
+from pstore.backends import LmdbBackend, MemoryBackend, PostgresqlBackend, SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +47,15 @@ def _sqlite(directory: Path, **options: Any) -> Backend:
     return SqliteBackend(directory / "store.db", **options)
 
 
+def postgresql_url(directory: Path) -> str:
+    """The URL of the store that a directory stands for, on this process's own server."""
+    return postgres_server.server().url("t" + hashlib.sha256(str(directory).encode()).hexdigest()[:20])
+
+
+def _postgresql(directory: Path, **options: Any) -> Backend:
+    return PostgresqlBackend(postgresql_url(directory), **options)
+
+
 def _lmdb(directory: Path, **options: Any) -> Backend:
     return LmdbBackend(directory / "store.lmdb", **options)
 
@@ -58,4 +70,5 @@ KINDS: dict[str, Kind] = {
     "sqlite": Kind(_sqlite, lambda directory: f"sqlite:///{directory / 'store.db'}"),
     "lmdb": Kind(_lmdb, lambda directory: f"lmdb:///{directory / 'store.lmdb'}", _package("lmdb")),
     "memory": Kind(_memory),
+    "postgresql": Kind(_postgresql, postgresql_url, postgres_server.missing()),
 }

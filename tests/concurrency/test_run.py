@@ -100,7 +100,7 @@ def test_the_last_attempt_keeps_others_out(db: pstore.Store) -> None:
             assert other.run(add) == db.run(lambda store: store["counter"].value)
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, pstore.StoreLocked, GeneratorExit])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, pstore.StorageError, GeneratorExit])
 def test_other_errors_pass_through(db: pstore.Store, error: type[BaseException]) -> None:
     """The function isn't called again, everything is as before, and the store is free for others."""
     for attempts in (1, 10):
@@ -123,6 +123,19 @@ def test_other_errors_pass_through(db: pstore.Store, error: type[BaseException])
     assert db.run(add) == 1
 
 
+def test_a_commit_in_doubt_is_not_tried_again(db: pstore.Store) -> None:
+    """It may have been made: the error is raised at once, whatever attempts are left."""
+    calls: list[int] = []
+
+    def work(store: pstore.Store) -> None:
+        calls.append(add(store))
+        raise pstore.CommitUncertain
+
+    with pytest.raises(pstore.CommitUncertain):
+        db.run(work)
+    assert calls == [1]
+
+
 def test_error_of_the_commit(db: pstore.Store) -> None:
     """What can't be stored is told as by a commit, and undone."""
     with pytest.raises((TypeError, pickle.PicklingError)):
@@ -131,16 +144,17 @@ def test_error_of_the_commit(db: pstore.Store) -> None:
     assert db.run(add) == 1
 
 
-def test_attempts_are_exhausted(db: pstore.Store) -> None:
-    """A function that conflicts whatever is done is called so many times, and the last error is raised."""
+@pytest.mark.parametrize("error", [pstore.ConflictError, pstore.StoreLocked, pstore.ConnectionLost])
+def test_attempts_are_exhausted(db: pstore.Store, error: type[pstore.Error]) -> None:
+    """A function that fails for the sake of others, whatever is done, is called so many times; the last error is raised."""
     for attempts in (1, 3):
         calls: list[int] = []
 
         def work(store: pstore.Store, calls=calls) -> None:
             calls.append(add(store))
-            raise pstore.ConflictError("never")
+            raise error("never")
 
-        with pytest.raises(pstore.ConflictError, match="never"):
+        with pytest.raises(error, match="never"):
             db.run(work, attempts)
         assert calls == [1] * attempts
         assert db["counter"].value == 0
