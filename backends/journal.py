@@ -28,7 +28,6 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pstore.backends.locking import lock
@@ -36,6 +35,7 @@ from pstore.errors import CorruptRecord, StorageError, StoreNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 MAGIC: Final = b"pstorejl"
 FRAME_MAGIC: Final = b"\xabJf\n"
@@ -161,10 +161,15 @@ class Journal:
         Raises:
             StorageError: The disk is full or fails.
         """
-        self._check()
+        self.check()
         body = b"".join(_pack(changes))
         start = _FRAME.pack(
-            FRAME_MAGIC, _DURABLE if self.durable else 0, self.header.generation, self._number, len(body), zlib.crc32(body)
+            FRAME_MAGIC,
+            _DURABLE if self.durable else 0,
+            self.header.generation,
+            self._number,
+            len(body),
+            zlib.crc32(body),
         )
         frame = b"".join((start, _CRC.pack(zlib.crc32(start)), body))
         try:
@@ -198,11 +203,9 @@ class Journal:
         Raises:
             StorageError: It can't be written; the facts of before are in force.
         """
-        self._check()
+        self.check()
         before = self.header
-        new = replace(
-            before, generation=generation, files=files, switching=switching, sequence=before.sequence + 1
-        )
+        new = replace(before, generation=generation, files=files, switching=switching, sequence=before.sequence + 1)
         try:
             with self._telling("written"):
                 self._write_header(new)
@@ -224,7 +227,7 @@ class Journal:
         Raises:
             StorageError: That can't be done.
         """
-        self._check()
+        self.check()
         try:
             with self._telling("written"):
                 os.ftruncate(self._file, self.end)
@@ -248,7 +251,12 @@ class Journal:
         if file >= 0:
             os.close(file)
 
-    def _check(self) -> None:
+    def give_up(self) -> None:
+        """Refuse to be written from now on."""
+        self._broken = True
+
+    def check(self) -> None:
+        """Raise StorageError where nothing can be written any more, as an earlier failure has left it in doubt."""
         if self._broken:
             message = f"{self.path} couldn't be written, and is in doubt; open the store again: no commit is lost"
             raise StorageError(message)
@@ -279,7 +287,7 @@ class Journal:
                 os.link(new, self.path)
             sync_directory(self.path.parent)
         finally:
-            os.unlink(new)
+            new.unlink()
             self.close()
 
     def _read_header(self) -> Header:
@@ -293,9 +301,7 @@ class Journal:
 
     def _write_header(self, header: Header) -> None:
         kind = header.kind.encode()
-        packed = _HEADER.pack(
-            MAGIC, header.sequence, header.generation, header.switching, len(kind), len(header.files)
-        )
+        packed = _HEADER.pack(MAGIC, header.sequence, header.generation, header.switching, len(kind), len(header.files))
         packed += kind
         for file in header.files:
             suffix = file.suffix.encode()
@@ -388,6 +394,29 @@ class Journal:
         except OSError as error:
             message = f"the journal {self.path} can't be {what}: {error.strerror}"
             raise StorageError(message) from error
+
+
+class NoJournal(Journal):
+    """Stands for the journal of a reader where there is none: no commits, no facts, and no lock.
+
+    Args:
+        path: Where it would be.
+        kind: What it would belong to.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path = path
+        self.header = Header(kind)
+        self.end = 0
+        self._file = -1
+        self._broken = True
+
+    def replay(self) -> dict[bytes, bytes | None]:
+        """Return nothing."""
+        return {}
+
+    def lock_shared(self) -> None:
+        """Do nothing."""
 
 
 def peek(path: Path) -> Header | None:

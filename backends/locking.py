@@ -66,7 +66,7 @@ def _holders(file: int) -> str:
         lines = [line.split() for line in _LOCKS.read_text("ascii").splitlines()]
     except OSError:
         lines = []
-    # "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"
+    # A line is like this one: `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`.
     owners = sorted({int(words[4]) for words in lines if words[1:2] == ["FLOCK"] and words[5:6] == [here]})
     if not owners:
         return "another process"

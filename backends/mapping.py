@@ -16,11 +16,11 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from pstore.backends.base import INT_TABLES, TABLES, Capabilities, Key, Row, Table
+from pstore.backends.base import INT_TABLES, TABLES, Capabilities, Key, Row, Table, check_flag
 from pstore.backends.journal import Journal
 from pstore.backends.ordering import SortedKeys
 from pstore.backends.versions import Changes, Replaced, Tables, VersionedBackend
-from pstore.errors import CorruptRecord, Error, FormatError, StorageError, StoreNotFound
+from pstore.errors import Error, FormatError, StorageError, StoreNotFound
 
 if TYPE_CHECKING:
     import os
@@ -82,6 +82,7 @@ class MappingBackend(VersionedBackend):
         durable: bool = True,
         timeout: float = 5.0,
     ) -> None:
+        check_flag(flag)
         tables: MappingTables
         if journal is None:
             self._name = f"a {type(mapping).__name__}"
@@ -149,7 +150,7 @@ class MappingTables(Tables):
 
     def keys(self) -> Iterator[bytes]:
         """Yield the keys of the mapping, in any order."""
-        for key in self.mapping:
+        for key in self.mapping.keys():  # noqa: SIM118  # dbm.gnu's have keys, and can't be iterated
             if isinstance(key, (bytes, str)):
                 yield key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
 
@@ -158,7 +159,7 @@ class MappingTables(Tables):
         with self.guard, self.translated():
             before = {key: self.get(key) for key in changes}
             try:
-                update(self.mapping, changes, textual=self.textual)
+                update(self.mapping, changes.items(), textual=self.textual)
                 sync(self.mapping)
             except BaseException:
                 self._undo(before)
@@ -221,7 +222,7 @@ class MappingTables(Tables):
         return StorageError(f"{self.name} says: {type(error).__name__}: {error}")
 
     def _takes_text(self) -> bool:
-        first = next(iter(self.mapping), None)
+        first = next(iter(self.mapping.keys()), None)  # as in `keys`
         if first is not None:
             return isinstance(first, str)
         try:
@@ -251,7 +252,7 @@ class MappingTables(Tables):
         for key, row in before.items():
             with contextlib.suppress(Exception):
                 if self.get(key) != row:
-                    update(self.mapping, {key: row}, textual=self.textual)
+                    update(self.mapping, [(key, row)], textual=self.textual)
 
 
 class JournaledTables(MappingTables):
@@ -284,7 +285,7 @@ class JournaledTables(MappingTables):
     def keys(self) -> Iterator[bytes]:
         """Yield the keys that have rows, in any order."""
         yield from (key for key, row in self.pending.items() if row is not None)
-        yield from (key for key in super().keys() if key not in self.pending)
+        yield from filter(lambda key: key not in self.pending, super().keys())
 
     def put(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Store rows in the journal: all or, where it raises, none."""
@@ -329,7 +330,7 @@ class JournaledTables(MappingTables):
         """
         with self.guard:
             with self.translated():
-                update(self.mapping, self.pending, textual=self.textual)
+                update(self.mapping, self.pending.items(), textual=self.textual)
                 sync(self.mapping)
             self.journal.mark(self.journal.header.generation + 1, (), switching=False)
             self.pending = {}
@@ -368,9 +369,13 @@ def split(key: bytes) -> tuple[Table, Key] | None:
     try:
         if table is None or (table in INT_TABLES and len(key) != _INT_KEY):
             return None
-        return table, int(key[2:], 16) if table in INT_TABLES else key[2:].decode()
+        return table, _number(key) if table in INT_TABLES else key[2:].decode()
     except ValueError:
         return None
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(bytes.fromhex(key[2:].decode()), "big")
 
 
 def flat(changes: Changes) -> dict[bytes, bytes | None]:
@@ -378,9 +383,11 @@ def flat(changes: Changes) -> dict[bytes, bytes | None]:
     return {join(table, key): row for table, delta in changes.items() for key, row in delta.items()}
 
 
-def update(mapping: MutableMapping[Any, Any], changes: Mapping[bytes, bytes | None], *, textual: bool = False) -> None:
+def update(
+    mapping: MutableMapping[Any, Any], changes: Iterable[tuple[bytes, bytes | None]], *, textual: bool = False
+) -> None:
     """Store rows in a mapping, and remove those that are None."""
-    for key, row in changes.items():
+    for key, row in changes:
         place = key.decode() if textual else key
         if row is not None:
             mapping[place] = row
@@ -393,8 +400,3 @@ def sync(mapping: object) -> None:
     method = getattr(mapping, "sync", None)
     if callable(method):
         method()
-
-
-def damaged(file: object, what: str) -> CorruptRecord:
-    """Return the error for a file of a store that isn't what it was."""
-    return CorruptRecord(f"{file} is damaged: {what}; restore the store's files, the journal too, from a backup")

@@ -70,7 +70,9 @@ class _MemoryTables(Tables):
 
     def commit(self, changes: Changes, replaced: Replaced) -> None:
         del replaced  # of a row of the base, this would make a copy
-        before = {table: {key: self._rows[table].get(key, _ABSENT) for key in delta} for table, delta in changes.items()}
+        before = {
+            table: {key: self._rows[table].get(key, _ABSENT) for key in delta} for table, delta in changes.items()
+        }
         with self.guard:
             try:
                 self._apply(changes)

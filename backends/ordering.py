@@ -25,7 +25,7 @@ class SortedKeys:
     """
 
     def __init__(self, keys: Iterable[Key]) -> None:
-        self._keys: list[Any] = sorted(keys)  # type: ignore[type-var]  # a table has keys of one type
+        self._keys: list[Any] = sorted(keys)
 
     def update(self, changes: Mapping[Key, object | None]) -> None:
         """Take in the keys of changed rows, and take out those whose row is None."""

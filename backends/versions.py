@@ -281,7 +281,7 @@ class VersionedTransaction(Transaction):
     def scan(self, table: Table, start: Key | None = None, stop: Key | None = None) -> Iterator[tuple[Key, Row]]:
         """Yield (key, row) in key order; see `Transaction.scan`."""
         changes = self._changes[table]
-        changed: list[Any] = sorted(changes)  # type: ignore[type-var]  # a table has keys of one type
+        changed: list[Any] = sorted(changes)
         low = 0 if start is None else bisect_left(changed, start)
         rest: Key | None
         while True:
@@ -291,7 +291,7 @@ class VersionedTransaction(Transaction):
             high = len(changed) if end is None else max(low, bisect_left(changed, end))
             rows.update((key, changes[key]) for key in changed[low:high])
             low = high
-            for key in sorted(rows):  # type: ignore[type-var]  # as above
+            for key in sorted(rows):
                 row = rows[key]
                 if row is not None:
                     yield key, row

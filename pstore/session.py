@@ -368,7 +368,7 @@ class Session:
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        newest, _ = changes_since(reader, since)
+        newest, _ = changes_since(reader, since, self._allocator.head.revision)
         baselines, compared = self._states.baselines, set(self._states.compared())
         stale = {key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]}
         stale |= self._conflicts.overtaken & baselines.keys()  # those that have been changed back are dropped, too

@@ -146,18 +146,23 @@ class Transactions:
         self.allocator.head = head
 
 
-def logged(reader: Transaction, start: int) -> Iterator[tuple[int, LogEntry]]:
-    """Yield (revision, what it has changed) of the commits from this revision on.
+def logged(reader: Transaction, start: int, stop: int) -> Iterator[tuple[int, LogEntry]]:
+    """Yield (revision, what it has changed) of the commits from `start` (included) to `stop` (left out).
 
     Raises:
         CorruptRecord: A row of the log can't be read.
     """
-    for revision, row in reader.scan("log", start):
+    for revision, row in reader.scan("log", start, stop):
         yield int(revision), _unpack_log(int(revision), row)
 
 
-def changes_since(reader: Transaction, revision: int) -> tuple[dict[int, int], dict[str, int]]:
+def changes_since(reader: Transaction, revision: int, newest: int) -> tuple[dict[int, int], dict[str, int]]:
     """Return the keys of records (those of classes, too) and the names that later commits have written.
+
+    Args:
+        reader: What to read from.
+        revision: The last commit that is known already.
+        newest: The last commit that the reader sees: an engine that keeps no order can then look up each in between.
 
     Returns:
         Each key with the number of the last commit that has written it, and each name.
@@ -167,7 +172,7 @@ def changes_since(reader: Transaction, revision: int) -> tuple[dict[int, int], d
     """
     keys: dict[int, int] = {}
     names: dict[str, int] = {}
-    for number, entry in logged(reader, revision + 1):
+    for number, entry in logged(reader, revision + 1, newest + 1):
         keys.update(dict.fromkeys(entry.keys, number))
         names.update(dict.fromkeys(entry.names, number))
     return keys, names

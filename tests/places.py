@@ -6,10 +6,11 @@ that `--backends` names.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pstore.backends import MemoryBackend, SqliteBackend
+from pstore.backends import MappingBackend, MemoryBackend, SqliteBackend, SqlitedictBackend, open_dbm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,47 @@ def _sqlite(directory: Path, **options: Any) -> Backend:
     return SqliteBackend(directory / "store.db", **options)
 
 
+def _dbm(scheme: str, missing: str = "") -> Kind:
+    """A kind of the dbm family; of a module that is missing, if this Python lacks it."""
+    if missing and importlib.util.find_spec(
+        f"_{scheme.removeprefix('dbm.')}".replace("_gnu", "_gdbm").replace("_ndbm", "_dbm")
+    ):
+        missing = ""
+    return Kind(lambda directory, **options: open_dbm(directory / "store", scheme=scheme, **options), missing=missing)
+
+
+def _sqlitedict(directory: Path, **options: Any) -> Backend:
+    return SqlitedictBackend(directory / "store.db", **options)
+
+
+def _mapping(_directory: Path, *, flag: str = "c", durable: bool = True, timeout: float = 5.0) -> Backend:
+    del durable
+    return MappingBackend({}, flag, timeout=timeout)
+
+
+def _journaled(directory: Path, **options: Any) -> Backend:
+    return MappingBackend({}, journal=directory / "store.journal", **options)
+
+
+def _overlay(directory: Path, *, flag: str = "c", durable: bool = True, timeout: float = 5.0) -> Backend:
+    del flag
+    base = SqliteBackend(directory / "base.db", durable=durable)
+    return MemoryBackend(timeout=timeout, base=base, owns_base=True)
+
+
 #: By name, as `--backends` takes it.
 KINDS: dict[str, Kind] = {
     "sqlite": Kind(_sqlite, lambda directory: f"sqlite:///{directory / 'store.db'}"),
     "memory": Kind(_memory),
+    "dbm.dumb": _dbm("dbm.dumb"),
+    "dbm.sqlite3": _dbm("dbm.sqlite3"),
+    "dbm.gnu": _dbm("dbm.gnu", "this Python has no dbm.gnu; Debian's own has it: apt install python3-gdbm"),
+    "dbm.ndbm": _dbm("dbm.ndbm", "this Python has no dbm.ndbm; Debian's own has it: apt install python3-gdbm"),
+    "sqlitedict": Kind(
+        _sqlitedict,
+        missing="" if importlib.util.find_spec("sqlitedict") else "sqlitedict isn't installed: pip install sqlitedict",
+    ),
+    "mapping": Kind(_mapping),
+    "journaled": Kind(_journaled),
+    "overlay": Kind(_overlay),
 }

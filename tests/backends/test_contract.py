@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import KINDS
 
 import pstore
-from pstore.backends import MemoryBackend, SqliteBackend
 from pstore.backends.base import INT_TABLES, TABLES
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 EDGES = [0, 1, 2**31, 2**44, 2**63 - 1, 2**63, 2**64 - 1]
 MAKE: dict[str, Callable[[Path], Backend]] = {
-    "memory": lambda _: MemoryBackend(timeout=0.1),
-    "sqlite": lambda directory: SqliteBackend(directory / "store.db", timeout=0.1),
+    name: lambda directory, kind=kind: kind.make(directory, timeout=0.1)
+    for name, kind in KINDS.items()
+    if not kind.missing
 }
 
 
