@@ -216,6 +216,8 @@ class FileTables(JournaledTables):
                 self.module.close(mapping)
             raise
         self.module.close(mapping)
+        for suffix in self.module.litter:
+            beside(new, suffix).unlink(missing_ok=True)
         states = []
         for suffix in self.module.files(new):
             file = beside(new, suffix)
