@@ -11,6 +11,7 @@ if __name__ != "pstore.backends":
 
 from pstore.backends.base import Backend, Capabilities, Transaction
 from pstore.backends.dbm import DumbBackend, GnuBackend, NdbmBackend, Sqlite3Backend, open_dbm
+from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.mapping import MappingBackend
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.registry import open_backend, open_overlay
@@ -22,6 +23,7 @@ __all__ = [
     "Capabilities",
     "DumbBackend",
     "GnuBackend",
+    "LmdbBackend",
     "MappingBackend",
     "MemoryBackend",
     "NdbmBackend",

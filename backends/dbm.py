@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from pstore.backends import _sqlite_files
 from pstore.backends.base import Capabilities
 from pstore.backends.generations import FileBackend, FileModule, beside
 from pstore.backends.journal import peek
@@ -214,7 +215,9 @@ def open_dbm(
         FormatError: What is there is of no module of the family, or of another than `scheme`.
     """
     path = Path(path).absolute()
-    found = recognise(path)
+    with _sqlite_files.guard:
+        taken = path.is_file() and _sqlite_files.is_open(path)
+        found = None if taken else recognise(path)
     if scheme == "dbm":
         scheme = found or _standard_choice()
     if found not in (None, scheme):
@@ -248,6 +251,9 @@ def recognise(path: Path) -> str | None:
 
 def has_sqlite_table(path: Path, table: str) -> bool:
     """Return whether this is an SQLite file with such a table."""
+    with _sqlite_files.guard:
+        if path.is_file() and _sqlite_files.is_open(path):  # by ours, whose locks would end with our closing it here
+            return False
     try:
         with path.open("rb") as file:
             if file.read(len(SQLITE_MAGIC)) != SQLITE_MAGIC:

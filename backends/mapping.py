@@ -13,6 +13,7 @@ This module knows nothing of files: what folds by exchanging files is in `pstore
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -20,7 +21,7 @@ from pstore.backends.base import INT_TABLES, TABLES, Capabilities, Key, Row, Tab
 from pstore.backends.journal import Journal
 from pstore.backends.ordering import SortedKeys
 from pstore.backends.versions import Changes, Replaced, Tables, VersionedBackend
-from pstore.errors import Error, FormatError, StorageError, StoreNotFound
+from pstore.errors import Error, FormatError, StorageError, StoreLocked, StoreNotFound
 
 if TYPE_CHECKING:
     import os
@@ -65,7 +66,7 @@ class MappingBackend(VersionedBackend):
     Raises:
         FormatError: The mapping has something else than a store in it.
         StoreNotFound: The mapping is empty, and the flag says not to make a store.
-        StoreLocked: The journal is in use elsewhere.
+        StoreLocked: The mapping is open as a store already, or the journal is in use elsewhere.
         CorruptRecord: The journal is damaged.
         StorageError: The mapping or the journal fails.
     """
@@ -83,6 +84,23 @@ class MappingBackend(VersionedBackend):
         timeout: float = 5.0,
     ) -> None:
         check_flag(flag)
+        _take(mapping, readonly=flag == "r")
+        try:
+            self._start(mapping, flag, journal, durable=durable, timeout=timeout)
+        except BaseException:
+            _give_back(mapping)
+            raise
+        self._mapping: MutableMapping[Any, Any] | None = mapping
+
+    def _start(
+        self,
+        mapping: MutableMapping[Any, Any],
+        flag: str,
+        journal: str | os.PathLike[str] | None,
+        *,
+        durable: bool,
+        timeout: float,
+    ) -> None:
         tables: MappingTables
         if journal is None:
             self._name = f"a {type(mapping).__name__}"
@@ -98,6 +116,13 @@ class MappingBackend(VersionedBackend):
             tables.release()
             raise
         super().__init__(tables, readonly=flag == "r", timeout=timeout)
+
+    def close(self) -> None:
+        """Let go of the mapping, which is the caller's."""
+        super().close()
+        if not self.forked and self._mapping is not None:
+            mapping, self._mapping = self._mapping, None
+            _give_back(mapping)
 
     def __str__(self) -> str:
         return self._name
@@ -356,6 +381,28 @@ class JournaledTables(MappingTables):
     def stats(self) -> dict[str, int | str]:
         """Return what the mapping has, and the bytes of the journal."""
         return {**super().stats(), "journal_bytes": self.journal.end}
+
+
+def _take(mapping: object, *, readonly: bool) -> None:
+    """Note that a mapping is open; raise StoreLocked where it is already, unless all only read."""
+    with _in_use_guard:
+        _, readers = _in_use.get(id(mapping), (mapping, 0))
+        if readers < 0 or (readers and not readonly):
+            message = f"this {type(mapping).__name__} is open as a store already; close that, or use the same backend"
+            raise StoreLocked(message)
+        _in_use[id(mapping)] = mapping, readers + 1 if readonly else -1
+
+
+def _give_back(mapping: object) -> None:
+    with _in_use_guard:
+        _, readers = _in_use.pop(id(mapping))
+        if readers > 1:
+            _in_use[id(mapping)] = mapping, readers - 1
+
+
+#: By id: a mapping that is open as a store, and how many read it, or -1 for one that writes.
+_in_use: Final[dict[int, tuple[object, int]]] = {}
+_in_use_guard: Final = threading.Lock()
 
 
 def join(table: Table, key: Key) -> bytes:

@@ -1,24 +1,26 @@
 """From a target (a path or a URL) to an open backend.
 
-A URL names its backend by its scheme; a plain path is recognised by what stands there, and is SQLite where nothing does.
-Schemes of other distributions are found through the entry-point group `pstore.backends`: an entry point's name is the
-scheme and its object is called as `factory(url, flag, durable=...)`.
+A URL names its backend by its scheme; a plain path is recognised by what stands there, and is SQLite where nothing
+does. Schemes of other distributions are found through the entry-point group `pstore.backends`: an entry point's name
+is the scheme and its object is called as `factory(url, flag, durable=...)`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pstore.backends import dbm
+from pstore.backends import _lmdb_file, _sqlite_files, dbm, sqlite
 from pstore.backends.base import Backend, check_flag
 from pstore.backends.generations import beside
 from pstore.backends.journal import peek
+from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
-from pstore.backends.sqlite import MAGIC, SqliteBackend
+from pstore.backends.sqlite import SqliteBackend
 from pstore.backends.sqlitedict import TABLE, SqlitedictBackend
 from pstore.errors import FormatError, StorageError
 
@@ -35,8 +37,10 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     """Open the backend that a path or URL names.
 
     Args:
-        target: A path, or a URL: `sqlite:///path`, `dbm:///path` (or `dbm.gnu:`, `dbm.ndbm:`, `dbm.dumb:`, `dbm.sqlite3:`),
-            `sqlitedict:///path`, `memory:`, or one that an installed backend registers.
+        target: A path, or a URL: `sqlite:///path` (`?timeout=30` is how long a writer waits for others, in seconds; 5 where
+            it isn't said), `lmdb:///path` (with `timeout`, too, `map_size` and `check`; see `LmdbBackend`), `dbm:///path` (or
+            `dbm.gnu:`, `dbm.ndbm:`, `dbm.dumb:`, `dbm.sqlite3:`), `sqlitedict:///path` (both with `timeout`), `memory:`, or one
+            that an installed backend registers.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing store, "n" starts empty.
         durable: Whether a commit waits until the disk has it.
 
@@ -100,23 +104,28 @@ def _by_scheme(scheme: str) -> Callable[..., Backend]:
 
 
 def _by_content(path: Path) -> Callable[..., Backend]:
-    try:
-        for recognise in _RECOGNISERS:
-            if (factory := recognise(path)) is not None:
-                return factory
-        if path.is_dir():
-            message = f"{path} is a directory; a store is a file"
-            raise FormatError(message)
-        if path.is_file() and path.stat().st_size:
-            message = f"{path} is not a pstore store; choose another path"
-            raise FormatError(message)
-    except OSError as error:
-        message = f"{path} can't be read: {error.strerror}"
-        raise StorageError(message) from error
+    if path.is_dir():
+        message = f"{path} is a directory; a store is a file"
+        raise FormatError(message)
+    with _sqlite_files.guard:
+        if path.is_file() and _sqlite_files.is_open(path):
+            return SqliteBackend
+        if (factory := _beside_a_journal(path)) is not None:
+            return factory
+    if path.is_file():
+        with _sqlite_files.guard:
+            start = _start_of(path)
+        if not start:
+            return SqliteBackend
+        for at, magic, backend in _BY_CONTENT:
+            if start[at : at + len(magic)] == magic:
+                return backend
+        message = f"{path} is not a pstore store; choose another path"
+        raise FormatError(message)
     return SqliteBackend
 
 
-def _recognise_file_backend(path: Path) -> Callable[..., Backend] | None:
+def _beside_a_journal(path: Path) -> Callable[..., Backend] | None:
     """A store of the dbm family or of sqlitedict; each is some files beside a path, or an SQLite file with its table."""
     header = peek(beside(path, ".journal"))
     if header is not None and header.kind == SqlitedictBackend.scheme:
@@ -126,40 +135,91 @@ def _recognise_file_backend(path: Path) -> Callable[..., Backend] | None:
     return SqlitedictBackend if dbm.has_sqlite_table(path, TABLE) else None
 
 
-def _recognise_sqlite(path: Path) -> Callable[..., Backend] | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return SqliteBackend if file.read(len(MAGIC)) == MAGIC else None
+def _start_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_START)
+    except OSError as error:
+        message = f"{path} can't be read: {error.strerror}"
+        raise StorageError(message) from error
 
 
-#: Each returns what opens the store at a path, or None where it isn't of its kind; asked in this order.
-_RECOGNISERS: Final[tuple[Callable[[Path], Callable[..., Backend] | None], ...]] = (
-    _recognise_file_backend,
-    _recognise_sqlite,
-)
+def file_and_options(url: str, **types: Callable[[str], object]) -> tuple[str, dict[str, object]]:
+    """Take the URL of a file apart: `scheme:///relative/path` or `scheme:////absolute/path`, and `?option=value&...`.
 
+    Args:
+        url: The URL.
+        types: The options that there are, each with what makes its value of a string (and raises ValueError).
 
-def _path_of(url: str) -> str:
-    """Return the path of a URL that names a file."""
+    Returns:
+        The path, and the options that the URL has.
+
+    Raises:
+        ValueError: The URL names no file, or has an option that there isn't, or one with a wrong value.
+    """
     parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
-        kind = parts.scheme
-        message = f"such a URL is {kind}:///relative/path or {kind}:////absolute/path, not {url!r}"
+    if parts.netloc not in ("", "localhost") or not parts.path.strip("/") or parts.fragment:
+        scheme = parts.scheme
+        message = f"the URL of a file is {scheme}:///relative/path or {scheme}:////absolute/path, not {url!r}"
         raise ValueError(message)
-    return unquote(parts.path.removeprefix("/"))
+    options: dict[str, object] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in types or name in options:
+            twice = " twice" if name in options else ""
+            message = f"the URL of a {parts.scheme} store takes {', '.join(types)}, and not {name!r}{twice}: {url!r}"
+            raise ValueError(message)
+        try:
+            options[name] = types[name](value)
+        except ValueError as error:
+            message = f"{name} is {error}, not {value!r}: {url!r}"
+            raise ValueError(message) from None
+    return unquote(parts.path.removeprefix("/")), options
 
 
 def _sqlite(url: str, flag: str, *, durable: bool) -> Backend:
-    return SqliteBackend(_path_of(url), flag, durable=durable)
+    path, options = file_and_options(url, timeout=_seconds)
+    return SqliteBackend(path, flag, durable=durable, **options)  # type: ignore[arg-type]  # each has its type
+
+
+def _lmdb(url: str, flag: str, *, durable: bool) -> Backend:
+    path, options = file_and_options(url, timeout=_seconds, map_size=_bytes, check=_yes_or_no)
+    return LmdbBackend(path, flag, durable=durable, **options)  # type: ignore[arg-type]  # each has its type
 
 
 def _dbm(url: str, flag: str, *, durable: bool) -> Backend:
-    return dbm.open_dbm(_path_of(url), flag, scheme=urlsplit(url).scheme, durable=durable)
+    path, options = file_and_options(url, timeout=_seconds)
+    scheme = urlsplit(url).scheme
+    return dbm.open_dbm(path, flag, scheme=scheme, durable=durable, **options)  # type: ignore[arg-type]  # as above
 
 
 def _sqlitedict(url: str, flag: str, *, durable: bool) -> Backend:
-    return SqlitedictBackend(_path_of(url), flag, durable=durable)
+    path, options = file_and_options(url, timeout=_seconds)
+    return SqlitedictBackend(path, flag, durable=durable, **options)  # type: ignore[arg-type]  # as above
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        message = "a number of seconds, 0 or more"
+        raise ValueError(message)
+    return seconds
+
+
+def _bytes(value: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        message = "a number of bytes"
+        raise ValueError(message)
+    return int(value)
+
+
+def _yes_or_no(value: str) -> bool:
+    if value not in ("0", "1"):
+        message = "0 or 1"
+        raise ValueError(message)
+    return value == "1"
 
 
 def _memory(url: str, flag: str, *, durable: bool) -> Backend:
@@ -172,8 +232,15 @@ def _memory(url: str, flag: str, *, durable: bool) -> Backend:
 
 _BUILTIN: Final[dict[str, Callable[..., Backend]]] = {
     "sqlite": _sqlite,
+    "lmdb": _lmdb,
     "memory": _memory,
     "sqlitedict": _sqlitedict,
     "dbm": _dbm,
     **dict.fromkeys(dbm.BACKENDS, _dbm),
 }
+#: How a file is recognised: (where, what stands there, whose it is).
+_BY_CONTENT: Final[tuple[tuple[int, bytes, Callable[..., Backend]], ...]] = (
+    (0, sqlite.MAGIC, SqliteBackend),
+    (_lmdb_file.MAGIC_AT, _lmdb_file.MAGIC, LmdbBackend),
+)
+_START: Final = max(at + len(magic) for at, magic, _ in _BY_CONTENT)

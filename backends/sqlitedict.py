@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pstore.backends.base import Capabilities
+from pstore.backends.dbm import has_sqlite_table
 from pstore.backends.generations import FileBackend, FileModule
-from pstore.errors import StorageError
+from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +39,9 @@ class SqlitedictModule(FileModule):
         except ImportError as error:
             message = f"{path} needs the package sqlitedict: pip install 'pstore-db[sqlitedict]'"
             raise StorageError(message) from error
+        if flag != "n" and not has_sqlite_table(path, TABLE):  # the package would make the table in whatever it is
+            message = f"{path} is no file of sqlitedict's with a store in it; choose another path"
+            raise FormatError(message)
         return sqlitedict.SqliteDict(
             str(path),
             tablename=TABLE,

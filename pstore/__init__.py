@@ -5,6 +5,7 @@ from __future__ import annotations
 from pstore import pickle
 from pstore._open import ANYTHING, open  # noqa: A004  # the standard's name for it, as in shelve and dbm
 from pstore._version import __version__
+from pstore.copying import Copied, Progress, copy
 from pstore.declare import persistent
 from pstore.errors import (
     ClassNotAllowed,
@@ -40,12 +41,14 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "ConnectionLost",
+    "Copied",
     "CorruptRecord",
     "Error",
     "ForeignObject",
     "FormatError",
     "MissingRecord",
     "NewerVersion",
+    "Progress",
     "ReadOnlyError",
     "Savepoint",
     "SavepointEnded",
@@ -58,6 +61,7 @@ __all__ = [
     "Uncommitted",
     "WrongThread",
     "__version__",
+    "copy",
     "open",
     "persistent",
     "pickle",

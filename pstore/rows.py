@@ -106,12 +106,11 @@ def unseal_record(key: int, row: Row) -> tuple[int, int, int, bytes] | None:
 
     For small records this takes a third of its time.
     """
-    data = row if type(row) is bytes else bytes(row)
-    if len(data) < HEADER_SIZE:
+    if len(row) < HEADER_SIZE:
         return None
-    version, flags, code, revision, checksum = _RECORD.unpack_from(data)
-    body = data[HEADER_SIZE:]
-    if crc32(body, crc32(_RECORD_PLACE.pack(b"r", key) + data[: _HEAD.size])) != checksum:
+    version, flags, code, revision, checksum = _RECORD.unpack_from(row)
+    body = bytes(row[HEADER_SIZE:])  # the one copy: it is kept, and the row may be gone when the transaction ends
+    if crc32(body, crc32(_RECORD_PLACE.pack(b"r", key) + bytes(row[: _HEAD.size]))) != checksum:
         return None
     return None if version != FORMAT or flags & ~_KNOWN_FLAGS else (flags, code, revision, body)
 
@@ -168,6 +167,10 @@ def unpack_head(body: memoryview) -> Head:
         message = f"its counters are out of range: {head}"
         raise ValueError(message)
     return head
+
+
+#: The meta row of a target that a store is being copied to. Until the copy is whole there is this row, and no `head`.
+COPY: Final = "copy"
 
 
 def pack_key(key: int) -> bytes:

@@ -304,6 +304,17 @@ class Session:
         with self.guard.working("rollback"):
             self._committer.rollback()
 
+    def compact(self) -> None:
+        """Give space back; see `Store.compact`."""
+        self.guard.check_writable("to compact the store")
+        if self.has_uncommitted():
+            message = "compact ends the transaction, and there are uncommitted changes: commit or roll back first"
+            raise Uncommitted(message)
+        with self.guard.working("compact"):
+            self._committer.rollback()
+            self._transactions.end()
+            self.backend.compact()
+
     def close(self) -> None:
         """End the session without a commit. Objects whose state is in memory stay as they are, plain objects."""
         if self.guard.closed:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar
 
 from pstore.cache import Limits
 from pstore.committer import Commit
-from pstore.errors import ConflictError, Error, StoreBusy, Uncommitted
+from pstore.errors import ConflictError, Error, StorageError, StoreBusy, Uncommitted
 from pstore.savepoint import Savepoint
 from pstore.session import Options, Session
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
@@ -351,12 +352,57 @@ class Store(MutableMapping[str, Any]):
         """Return the objects of the store that differ from what it holds. New objects are not among them."""
         return self._session.changed()
 
+    # ------------------------------------------------------------- maintenance
+
+    def compact(self) -> None:
+        """Give the space that deleted and replaced rows have left back to the system, as far as the backend can.
+
+        It ends this session's transaction, as a rollback with nothing changed does. What it takes meanwhile depends on the
+        backend; with SQLite it is as much room again as the store has.
+
+        Raises:
+            Uncommitted: There are changes that aren't committed.
+            StoreLocked: Another session or process has a transaction open, which is in the way.
+            ReadOnlyError: The store was opened for reading.
+            StorageError: There is no room.
+        """
+        self._check_not_running("compact")
+        self._session.compact()
+
+    def backup(self, target: str | os.PathLike[str]) -> None:
+        """Copy the newest committed state to a new store, while this and other sessions and processes read and write.
+
+        The copy is a store of the same kind. It is consistent, and it is whole when this returns; where this raises, there
+        is none. What isn't committed isn't in it.
+
+        Args:
+            target: A path where nothing is yet.
+
+        Raises:
+            StorageError: There is something already, the copy can't be written, or the backend has no means for this:
+                `pstore.copy` copies any store to any other.
+            CorruptRecord: The store is damaged.
+        """
+        self._check_not_running("backup")
+        self._session.guard.check()
+        self._session.guard.check_idle("backup")
+        backend = self._opened.backend
+        if not backend.capabilities.backup:
+            message = f"a {backend.scheme} store has no backup of its own; copy it with pstore.copy(source, target)"
+            raise StorageError(message)
+        backend.backup(target)
+
     # ------------------------------------------------------------------- facts
 
     @property
     def revision(self) -> int:
         """The number of the newest commit that this session sees; 0 in a new store."""
         return self._session.head.revision
+
+    @property
+    def backend(self) -> Backend:
+        """Where the rows are, for tools such as `pstore.copy`; it isn't to be written but through sessions."""
+        return self._opened.backend
 
     @property
     def readonly(self) -> bool:

@@ -43,7 +43,7 @@ class Transactions:
         self.current_to: int | None = None
         self._backend = backend
         self._catalog = catalog
-        self._store_id: Row | None = None
+        self._store_id: bytes | None = None
         self._held: Taken | None = None  # what was handed out when `hold` was called
 
     def read(self) -> Transaction:
@@ -134,7 +134,7 @@ class Transactions:
         except ValueError as error:
             raise rows.unreadable(error, "the row of the store's counters (meta row 'head')", name="head") from error
         if self._store_id is None:
-            self._store_id = store_id
+            self._store_id = None if store_id is None else bytes(store_id)
         elif store_id != self._store_id:
             self.end()  # nothing of the old one is shown any more
             message = f"the store at {self._backend} was emptied (flag 'n') since it was opened here; open it again"
@@ -212,11 +212,11 @@ def create(backend: Backend) -> None:
     """Write the counters and the id of a new store, where there is none.
 
     Raises:
-        FormatError: There is none and it can't be written.
+        FormatError: There is none and it can't be written, or there is one that is being copied to here.
     """
     reader = backend.begin()
     try:
-        exists = reader.get_many("meta", ["head"])[0] is not None
+        exists = _has_store(reader, backend)
     finally:
         reader.rollback()
     if exists:
@@ -226,10 +226,21 @@ def create(backend: Backend) -> None:
         raise FormatError(message)
     writer = backend.begin(write=True)
     try:
-        if writer.get_many("meta", ["head"])[0] is None:  # nobody was faster
+        if not _has_store(writer, backend):  # nobody was faster
             put_head(writer, Head())
             writer.put_many("meta", [("id", rows.seal(rows.meta_place("id"), os.urandom(16)))])
         writer.commit()
     except BaseException:
         writer.rollback()
         raise
+
+
+def _has_store(transaction: Transaction, backend: Backend) -> bool:
+    head, copied = transaction.get_many("meta", ["head", rows.COPY])
+    if head is None and copied is not None:
+        message = (
+            f"the copy of a store to {backend} isn't finished: call pstore.copy again as it was called, or open it with"
+            " flag 'n' to begin with an empty store"
+        )
+        raise FormatError(message)
+    return head is not None

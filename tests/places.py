@@ -6,11 +6,11 @@ that `--backends` names.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pstore.backends import MappingBackend, MemoryBackend, SqliteBackend, SqlitedictBackend, open_dbm
+from pstore.backends import LmdbBackend, MappingBackend, MemoryBackend, SqliteBackend, SqlitedictBackend, open_dbm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,7 @@ def _sqlite(directory: Path, **options: Any) -> Backend:
 
 def _dbm(scheme: str, missing: str = "") -> Kind:
     """A kind of the dbm family; of a module that is missing, if this Python lacks it."""
-    if missing and importlib.util.find_spec(
-        f"_{scheme.removeprefix('dbm.')}".replace("_gnu", "_gdbm").replace("_ndbm", "_dbm")
-    ):
+    if missing and find_spec(f"_{scheme.removeprefix('dbm.')}".replace("_gnu", "_gdbm").replace("_ndbm", "_dbm")):
         missing = ""
     return Kind(lambda directory, **options: open_dbm(directory / "store", scheme=scheme, **options), missing=missing)
 
@@ -72,18 +70,25 @@ def _overlay(directory: Path, *, flag: str = "c", durable: bool = True, timeout:
     return MemoryBackend(timeout=timeout, base=base, owns_base=True)
 
 
+def _lmdb(directory: Path, **options: Any) -> Backend:
+    return LmdbBackend(directory / "store.lmdb", **options)
+
+
+def _package(name: str) -> str:
+    """What `Kind.missing` says for a kind that needs a package."""
+    return "" if find_spec(name) else f"the package {name}: python -m pip install 'pstore-db[{name}]'"
+
+
 #: By name, as `--backends` takes it.
 KINDS: dict[str, Kind] = {
     "sqlite": Kind(_sqlite, lambda directory: f"sqlite:///{directory / 'store.db'}"),
+    "lmdb": Kind(_lmdb, lambda directory: f"lmdb:///{directory / 'store.lmdb'}", _package("lmdb")),
     "memory": Kind(_memory),
     "dbm.dumb": _dbm("dbm.dumb"),
     "dbm.sqlite3": _dbm("dbm.sqlite3"),
     "dbm.gnu": _dbm("dbm.gnu", "this Python has no dbm.gnu; Debian's own has it: apt install python3-gdbm"),
     "dbm.ndbm": _dbm("dbm.ndbm", "this Python has no dbm.ndbm; Debian's own has it: apt install python3-gdbm"),
-    "sqlitedict": Kind(
-        _sqlitedict,
-        missing="" if importlib.util.find_spec("sqlitedict") else "sqlitedict isn't installed: pip install sqlitedict",
-    ),
+    "sqlitedict": Kind(_sqlitedict, missing=_package("sqlitedict")),
     "mapping": Kind(_mapping),
     "journaled": Kind(_journaled),
     "overlay": Kind(_overlay),

@@ -424,7 +424,9 @@ def test_a_fold_into_a_mapping_that_fails_is_done_again(tmp_path: Path) -> None:
         backend = MappingBackend(mapping, journal=journal)
         assert rows_of(backend) == {key: b"%d" % key for key in range(9)}
         backend.close()
-        assert rows_of(MappingBackend(mapping)) == {key: b"%d" % key for key in range(9)}
+        backend = MappingBackend(mapping)
+        assert rows_of(backend) == {key: b"%d" % key for key in range(9)}
+        backend.close()
 
 
 def test_mappings_are_told_apart_by_their_keys() -> None:

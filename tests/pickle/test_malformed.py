@@ -417,10 +417,10 @@ KEYS = """
 import importlib, pickle, sys
 engine = importlib.import_module(sys.argv[1])
 key = {
-    "depth": b")" + b"\\x85" * 500_000,
+    "depth": b")" + b"\\x85" * 200_000,
     "breadth": b")" + b"2\\x86" * 60,
     "breadth beside a list": b"]" + b")" + b"2\\x86" * 60 + b"\\x86",
-    "depth in a frozenset": b"(" + b")" + b"\\x85" * 500_000 + b"\\x91",
+    "depth in a frozenset": b"(" + b")" + b"\\x85" * 200_000 + b"\\x91",
 }[sys.argv[2]]
 places = {
     "SETITEM": (b"}", b"Ns."), "SETITEMS": (b"}(", b"Nu."), "DICT": (b"(", b"Nd."), "ADDITEMS": (b"\\x8f(", b"\\x90."),

@@ -210,6 +210,8 @@ def attempt(use: Callable[..., Any], *objects: Any) -> Any:
         # From Python 3.13 on, object.__setattr__ tells more where the class leaves it at that.
         told = str(error).removesuffix(" and no __dict__ for setting new attributes")
         return type(error), re.sub("0x[0-9a-f]+", "0x", told)
+    if isinstance(value, set):
+        value = sorted(value, key=repr)  # the order of a set is chance
     return type(value), re.sub("0x[0-9a-f]+", "0x", repr(value))
 
 
