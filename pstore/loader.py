@@ -13,7 +13,6 @@ nothing of transactions or changes.
 from __future__ import annotations
 
 import contextlib
-import copy
 from functools import partial
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pstore import rows
 from pstore.catalog import UNAVAILABLE
 from pstore.early import early_attributes
-from pstore.errors import ClassNotAllowed, CorruptRecord, Error, MissingRecord
+from pstore.errors import ClassNotAllowed, CorruptRecord, Error
+from pstore.failures import Failures, retold
 from pstore.ghosts import drop_state, own_dict
 from pstore.keys import code_of, is_key, serial_of
 from pstore.pickle import Unpickler, has_held_dict, new_instance, reduce_value, set_class
@@ -115,6 +115,9 @@ class Loader:
         read: Answers a key with its row, or None.
         names_of: Answers a key with the names that lead to it; asked when there is an error to tell.
         made_otherwise: Told the keys of the objects that code of their classes has made of their records, when they are whole.
+
+    Attributes:
+        failures: Tells what has failed.
     """
 
     def __init__(
@@ -133,7 +136,6 @@ class Loader:
         self._catalog = catalog
         self._ghosts = ghosts
         self._read_row = read
-        self._names_of = names_of
         self._tell_made_otherwise = made_otherwise
         self._idle: list[Unpickler] = []
         self._depth = 0
@@ -143,6 +145,8 @@ class Loader:
         self._at_hand: dict[int, Row | None] = {}  # rows that were read for this operation, and not used yet
         self._begun: dict[int, Baseline] = {}  # the records that this operation has read
         self._made_otherwise: list[int] = []  # in this operation
+        # What an operation is loading has no baseline yet.
+        self.failures = Failures(catalog, names_of, (self._begun, states.baselines), _Needed)
         self._stand_ins = StandIns()
         #: Instances that their class has made and that are being filled; those that had attributes early.
         self._filling: dict[int, _Task] = {}
@@ -298,8 +302,18 @@ class Loader:
         try:
             sealed = rows.unseal(rows.record_place(key), row)
         except ValueError as error:
-            raise self._corrupt(key, error) from error
+            raise self.failures.corrupt(key, error) from error
         return Baseline(sealed.flags, sealed.code, sealed.revision, bytes(sealed.body))
+
+    def needed_for(self, key: int, row: Row) -> list[int]:
+        """Return the keys of what has to be read together with a record: the loose objects in it that aren't in memory."""
+        found = rows.unseal_record(key, row)
+        if found is None:
+            return []  # damaged; who loads it is told so
+        try:
+            return self._missing(self._loose_among([*named_in(found[3], found[0])]))
+        except (UnpicklingError, EOFError, ValueError):
+            return []
 
     def copy_of(self, key: int, baseline: Baseline) -> object:
         """Return an object made of a record, beside the one that has its key: in no identity map, and nobody's.
@@ -309,7 +323,7 @@ class Loader:
         streams = split_body(memoryview(baseline.body), baseline.flags)
         constructed = bool(baseline.flags & CONSTRUCTED)
         cls: Any = self._catalog.resolve(baseline.code)
-        with self._operation(), self._telling(key):
+        with self._operation(), self.failures.telling(key):
             named = references(streams, 2 if constructed else 1)
             for missing in self._missing(self._loose_among([found for stream in named for found in stream])):
                 self._bring(_Task(missing))
@@ -329,7 +343,7 @@ class Loader:
         with contextlib.suppress(AttributeError, KeyError):
             shared = shared or (has_held_dict(made) and own_dict(made) is own_dict(self._identity.objects[key]))
         if shared:
-            message = f"{self._label(key)} can't be copied: its class answers with what is there already"
+            message = f"{self.failures.label(key)} can't be copied: its class answers with what is there already"
             raise TypeError(message)
 
     def value(self, stream: memoryview, name: str) -> object:
@@ -349,7 +363,7 @@ class Loader:
                 message = f"the value under {name!r} is damaged: {error}"
                 raise CorruptRecord(message, name=name) from error
             except UNAVAILABLE as error:
-                raise _told(error, f"the value under {name!r} can't be loaded") from error.__cause__
+                raise retold(error, f"the value under {name!r} can't be loaded") from error.__cause__
 
     def settle(self, key: int, obj: object) -> bool:
         """Take in an object that has got its record; return whether a barrier can guard it."""
@@ -382,19 +396,6 @@ class Loader:
     def is_stand_in(self, obj: object) -> bool:
         """Return whether an object stands in for one that couldn't be had."""
         return self._stand_ins.error_of(obj) is not None
-
-    def missing(self, key: int) -> MissingRecord:
-        """Return the error for a record that isn't in the store, with what is known to refer to it."""
-        names = self._names_of(key)
-        # What this operation is loading has no baseline yet.
-        known = {**self._begun, **self._states.baselines}
-        holders = sorted(holder for holder, record in known.items() if key in named_in(record.body, record.flags))
-        referrers = (*(f"db[{name!r}]" for name in names), *map(self._catalog.label, holders))
-        message = f"{self._catalog.label(key)} isn't in the store"
-        if referrers:
-            shown = ", ".join((*referrers[:10], *(["..."] if referrers[10:] else [])))
-            message += f", though {shown} refer{'' if referrers[1:] else 's'} to it"
-        return MissingRecord(message, key=key, referrers=referrers)
 
     def forget(self, key: int) -> None:
         """Forget an object altogether; whoever refers to it goes on with the old one."""
@@ -605,7 +606,7 @@ class Loader:
         return None
 
     def _leads_back(self, key: int) -> Error:
-        return self._corrupt(key, "its constructor's arguments lead back to itself")
+        return self.failures.corrupt(key, "its constructor's arguments lead back to itself")
 
     def _start(self, task: _Task, *, wanted: bool) -> bool:
         """Read a record, and make the object if that takes no constructor; return whether there is anything to do."""
@@ -620,7 +621,7 @@ class Loader:
                 self._check_classes(key, baseline)
         except UNAVAILABLE as error:
             # Its own record is to blame, as the class of its key could be had.
-            told = error if error.key is not None else self._told(key, error)
+            told = error if error.key is not None else self.failures.told(key, error)
             if wanted:
                 raise told from error.__cause__
             self._stand_in(key, told)
@@ -637,7 +638,7 @@ class Loader:
         elif is_made_by_class(cls):
             self._enter_loose(task, make_empty(cls))
         elif baseline.flags & CONSTRUCTED:
-            with self._telling(key):
+            with self.failures.telling(key):
                 task.arguments, task.state = map(self._loose_among, references(task.streams, 2))
             self._constructing[key] = []
         else:  # its class has got a constructor since
@@ -646,7 +647,7 @@ class Loader:
 
     def _check_classes(self, key: int, baseline: Baseline) -> None:
         """Raise an error where a class that a record names can't be had, as loading it would."""
-        with self._telling(key):
+        with self.failures.telling(key):
             for named in named_in(baseline.body, baseline.flags):
                 if not serial_of(named):
                     self._catalog.class_of(code_of(named))
@@ -724,7 +725,7 @@ class Loader:
 
     def _construct(self, task: _Task) -> None:
         unpickler = self._new_unpickler()
-        with self._telling(task.key):
+        with self.failures.telling(task.key):
             unpickler.feed(task.streams.data, buffers=task.streams.buffers)
             obj = unpickler.load()
         task.unpickler = unpickler
@@ -734,7 +735,7 @@ class Loader:
         assert task.baseline is not None  # noqa: S101
         self._once += 1
         try:
-            with self._telling(task.key):
+            with self.failures.telling(task.key):
                 self._fill(task, self._migrated(task.baseline, unpickler.load()), constructed=True)
         finally:
             self._once -= 1
@@ -745,7 +746,7 @@ class Loader:
         baseline, streams = task.baseline, task.streams
         assert baseline is not None  # noqa: S101
         constructed = bool(baseline.flags & CONSTRUCTED)
-        with self._telling(task.key):
+        with self.failures.telling(task.key):
             try:
                 with self._unpickler() as unpickler:
                     unpickler.feed(streams.data, buffers=streams.buffers)
@@ -780,7 +781,7 @@ class Loader:
             fill(task.obj, state, constructed=constructed)
         except UnpicklingError as error:
             message = (
-                f"the record of {self._label(task.key)} doesn't fit its class as it is now: {error}."
+                f"the record of {self.failures.label(task.key)} doesn't fit its class as it is now: {error}."
                 " A __setstate__ can take what an older version of the class has stored"
             )
             raise CorruptRecord(message, key=task.key) from error
@@ -788,47 +789,9 @@ class Loader:
     def _read(self, key: int) -> tuple[Baseline, Streams]:
         row = self._at_hand.pop(key, None) or self._read_row(key)
         if row is None:
-            raise self.missing(key)
+            raise self.failures.missing(key)
         baseline = self.baseline_of(key, row)
         try:
             return baseline, split_body(memoryview(baseline.body), baseline.flags)
         except ValueError as error:
-            raise self._corrupt(key, error) from error
-
-    @contextlib.contextmanager
-    def _telling(self, key: int) -> Iterator[None]:
-        """Say of which record it is that an error of its stream, or of an object's own code, speaks."""
-        try:
-            yield
-        except (UnpicklingError, EOFError) as error:
-            raise self._corrupt(key, error) from error
-        except UNAVAILABLE as error:
-            if error.key is not None:
-                raise
-            raise self._told(key, error) from error.__cause__
-        except (Error, _Needed):
-            raise
-        except Exception as error:
-            if hasattr(error, "add_note"):  # from Python 3.11 on
-                error.add_note(f"This came up while pstore loaded the record of {self._label(key)}.")
-            raise
-
-    def _corrupt(self, key: int, error: Exception | str) -> Error:
-        cause = error if isinstance(error, ValueError) else ValueError(str(error))
-        name = next(iter(self._names_of(key)), None)
-        return rows.unreadable(cause, f"the record of {self._label(key)}", key=key, name=name)
-
-    def _told(self, key: int, error: Error) -> Error:
-        return _told(error, f"{self._catalog.label(key)} can't be loaded", key)
-
-    def _label(self, key: int) -> str:
-        names = self._names_of(key)
-        return self._catalog.label(key) + (f" (under the name {names[0]!r})" if names else "")
-
-
-def _told(error: Error, what: str, key: int | None = None) -> Error:
-    """Return an error about a class that says what can't be loaded for it, and sets its `key`."""
-    again = copy.copy(error)
-    again.args = (f"{what}: {error}",)
-    vars(again)["key"] = key
-    return again
+            raise self.failures.corrupt(key, error) from error

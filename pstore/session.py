@@ -17,7 +17,7 @@ object stays in the compared set while anything outside it holds one of its cont
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pstore import renaming
 from pstore.aside import Aside
@@ -33,6 +33,7 @@ from pstore.identity import IdentityMap
 from pstore.keys import code_of, is_key, key_range, serial_of
 from pstore.loader import Loader
 from pstore.names import Names
+from pstore.readahead import ReadAhead
 from pstore.reads import Reads
 from pstore.renaming import Renames
 from pstore.restoring import Restorer
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from pstore.backends.base import Backend, Row, Transaction
     from pstore.pickle.policy import Policy
     from pstore.rows import Head
+
+
+#: How many bytes of rows may be read unasked and not used yet, where reading is a round trip.
+_READ_AHEAD: Final = 16 * 1024 * 1024
 
 
 class Options(NamedTuple):
@@ -71,7 +76,7 @@ class Session:
     Attributes:
         names: What stands under the names.
         identity: Which object is which key.
-        loads: How many records were read.
+        loads: How many records were needed and not in memory, however they were read.
         guard: Says who may use it, and when.
 
     Raises:
@@ -85,9 +90,11 @@ class Session:
         self.identity = IdentityMap()
         self._ghosts = Ghosts(self.wake)
         self._catalog = Catalog(policy)
-        self._transactions = Transactions(backend, self._catalog)
-        self._allocator = self._transactions.allocator
         self._states = States()
+        self._transactions = Transactions(
+            backend, self._catalog, self._states.baselines, min(_READ_AHEAD, options.limits.size)
+        )
+        self._allocator = self._transactions.allocator
         self._loader = Loader(
             self.identity,
             self._states,
@@ -181,9 +188,9 @@ class Session:
         if not is_key(key) or not serial_of(key):
             message = f"{key!r} is no key of an object"
             raise ValueError(message)
-        if key not in self.identity.objects and self._read_record(key) is None:
+        if key not in self.identity.objects and not self._has_record(key):
             self._note_read(key)
-            raise self._loader.missing(key)
+            raise self._loader.failures.missing(key)
         return self._loader.follow(key)
 
     def instances(self, cls: type) -> Iterator[object]:
@@ -239,6 +246,34 @@ class Session:
             if objs is None:
                 return self._cache.evict(list(self._states.baselines))
             return self._cache.evict([key for obj in objs if (key := self.identity.key_of(obj)) is not None])
+
+    def prefetch(self, wanted: Iterable[object]) -> int:
+        """Read records ahead; see `Store.prefetch`."""
+        wanted = list(wanted)  # which may touch objects
+        with self.guard.working("prefetch"):
+            self._snapshot()
+            ahead, states = self._transactions.fetching(), self._states.baselines
+            keys = [key for obj in wanted if (key := self._key_of_wanted(obj)) is not None and key not in states]
+            count = 0
+            while keys:
+                fetched = ahead.fetch(keys)
+                count += sum(row is not None for row in fetched.values())
+                # A loose object comes with what refers to it.
+                keys = [
+                    found
+                    for key, row in fetched.items()
+                    if row is not None
+                    for found in self._loader.needed_for(key, row)
+                ]
+            return count
+
+    def _key_of_wanted(self, wanted: object) -> int | None:
+        if type(wanted) is not int:
+            return self.identity.key_of(wanted)
+        if not is_key(wanted) or not serial_of(wanted):
+            message = f"{wanted!r} is no key of an object"
+            raise ValueError(message)
+        return wanted
 
     # ----------------------------------------------------------- transactions
 
@@ -390,8 +425,17 @@ class Session:
         if renamed:
             self._renames.take_in(reader, renamed, affected - changed)
         stale &= baselines.keys()
+        if isinstance(reader, ReadAhead):
+            reader.fetch((stale - changed) & self._states.loose.keys())  # these are read again at once
         self._restorer.replace({key for key in stale - changed if not self._restorer.restore(key, anew=True)})
         self._transactions.current_to = self._allocator.head.revision
+
+    def _has_record(self, key: int) -> bool:
+        reader = self._snapshot()
+        if isinstance(reader, ReadAhead) and reader.has(key):
+            self.loads += 1
+            return True
+        return self._read_record(key) is not None
 
     def _read_record(self, key: int) -> Row | None:
         self.loads += 1

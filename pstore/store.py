@@ -239,6 +239,24 @@ class Store(MutableMapping[str, Any]):
         """
         return self._session.evict(objects)
 
+    def prefetch(self, objects: Iterable[object]) -> int:
+        """Read the records of objects that are going to be used, in as few calls of the backend as possible.
+
+        The objects stay asleep; touching one of them in this transaction reads nothing more. What isn't touched isn't kept
+        longer than the transaction, and doesn't count as read where what was read is validated. Where the backend is a
+        server, records are read ahead by themselves, too; this is for what is about to be used and no record has led to.
+
+        Args:
+            objects: The objects, or keys of objects. What is in memory, and what is no object of this store, is passed over.
+
+        Returns:
+            How many records were read.
+
+        Raises:
+            ValueError: An int among them can't be a key.
+        """
+        return self._session.prefetch(objects)
+
     def close(self) -> None:
         """Commit, as `shelve` does, and close. Objects in memory stay usable; what wasn't loaded can't be any more.
 
@@ -415,7 +433,7 @@ class Store(MutableMapping[str, Any]):
         return self._session.guard.closed
 
     def stats(self) -> dict[str, int | str]:
-        """Return facts by name: those of the backend (sizes in bytes), `revision`, and `loads`, the records read so far."""
+        """Return facts by name: those of the backend (sizes in bytes), `revision`, and `loads`, the records needed so far."""
         return {**self._opened.backend.stats(), "revision": self.revision, "loads": self._session.loads}
 
     def __repr__(self) -> str:

@@ -13,10 +13,11 @@ from pstore import rows
 from pstore.allocation import Allocator, Taken
 from pstore.errors import FormatError, StoreClosed
 from pstore.keys import code_of, make_key
+from pstore.readahead import ReadAhead
 from pstore.rows import Head, LogEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from pstore.backends.base import Backend, Row, Transaction
     from pstore.catalog import Catalog
@@ -28,6 +29,8 @@ class Transactions:
     Args:
         backend: Where the rows are.
         catalog: The store's classes; new ones are entered when a transaction begins.
+        held: The keys of the records whose states are in memory.
+        ahead: How many bytes a snapshot may read ahead of what is asked for, where reading is a round trip.
 
     Attributes:
         allocator: Has the counters with which the newest transaction began, and hands out numbers from them.
@@ -36,13 +39,15 @@ class Transactions:
         current_to: The revision up to which the session knows what others have changed; None where it knows nothing yet.
     """
 
-    def __init__(self, backend: Backend, catalog: Catalog) -> None:
+    def __init__(self, backend: Backend, catalog: Catalog, held: Container[int], ahead: int) -> None:
         self.allocator = Allocator(catalog, self.write)
         self.reader: Transaction | None = None
         self.writer: Transaction | None = None
         self.current_to: int | None = None
         self._backend = backend
         self._catalog = catalog
+        self._held_states = held
+        self._ahead = ahead if backend.capabilities.remote else 0
         self._store_id: bytes | None = None
         self._held: Taken | None = None  # what was handed out when `hold` was called
 
@@ -55,7 +60,16 @@ class Transactions:
             StoreClosed: The store was emptied since the session began.
         """
         self.reader = self._backend.begin()
+        if self._ahead:
+            self.reader = ReadAhead(self.reader, self._held_states, self._ahead)
         self._take_head(self.reader)
+        return self.reader
+
+    def fetching(self) -> ReadAhead:
+        """Return the snapshot, which has begun, as one that can be told what will be read."""
+        assert self.reader is not None  # noqa: S101
+        if not isinstance(self.reader, ReadAhead):
+            self.reader = ReadAhead(self.reader, self._held_states)
         return self.reader
 
     def write(self) -> Transaction:

@@ -15,62 +15,21 @@ import kinds
 import pytest
 from places import KINDS
 from shop import Node, Plain
+from wrapping import Wrapper
 
 import pstore
 from pstore import rows
-from pstore.backends import Backend, MemoryBackend, SqliteBackend
-from pstore.backends.base import TABLES, Capabilities, Transaction
+from pstore.backends import MemoryBackend, SqliteBackend
+from pstore.backends.base import TABLES, Capabilities
 from pstore.keys import make_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from places import Kind
 
-
-class Wrapper(Backend):
-    """A backend whose writing can be told to fail, and to change what it is given."""
-
-    scheme = "wrapper"
-
-    def __init__(self, inner: Backend, capabilities: Capabilities | None = None) -> None:
-        self.inner = inner
-        self.readonly = inner.readonly
-        self.capabilities = inner.capabilities if capabilities is None else capabilities
-        self.before: Callable[[str], object] = lambda verb: None
-        self.stored: Callable[[Any, Any, bytes], bytes] = lambda table, key, row: row
-
-    def begin(self, *, write: bool = False) -> Transaction:
-        return Wrapped(self, self.inner.begin(write=write))
-
-    def close(self) -> None:
-        self.inner.close()
-
-
-class Wrapped(Transaction):
-    def __init__(self, backend: Wrapper, inner: Transaction) -> None:
-        self.backend, self.inner = backend, inner
-
-    def get_many(self, table: Any, keys: Any) -> Any:
-        return self.inner.get_many(table, keys)
-
-    def scan(self, table: Any, start: Any = None, stop: Any = None) -> Any:
-        return self.inner.scan(table, start, stop)
-
-    def put_many(self, table: Any, items: Any) -> None:
-        self.backend.before("put")
-        self.inner.put_many(table, [(key, self.backend.stored(table, key, row)) for key, row in items])
-
-    def delete_many(self, table: Any, keys: Any) -> None:
-        self.inner.delete_many(table, keys)
-
-    def commit(self) -> None:
-        self.backend.before("commit")
-        self.inner.commit()
-
-    def rollback(self) -> None:
-        self.inner.rollback()
+    from pstore.backends import Backend
 
 
 class Failing:
