@@ -187,8 +187,9 @@ class Environment:
         self._locks = FileLocks(path.with_name(path.name + "-writer"), readonly=readonly)
         try:
             self._join(timeout)
-            check_file(path, walk=walk)
             with self.translated():
+                if check_file(path, walk=walk) is None:
+                    self._begin_anew(timeout)
                 self._open()
         except BaseException:
             self.close()
@@ -209,7 +210,31 @@ class Environment:
             message = f"{self.path} is being written, and can't be read meanwhile without the right to write beside it"
             raise StoreLocked(message)
 
+    def _begin_anew(self, timeout: float) -> None:
+        """The file has no headers yet: take away what LMDB has left of them when it was interrupted."""
+        if self.readonly:
+            message = f"{self.path} is empty: there is no store to read"
+            raise FormatError(message)
+        if self.path.exists() and self.path.stat().st_size:
+            self.lock_writer(timeout)
+            try:
+                if check_file(self.path, walk=False) is None:
+                    os.truncate(self.path, 0)
+            finally:
+                self.unlock_writer()
+
     def _open(self) -> None:
+        """Open LMDB's environment and the tables."""
+        while True:
+            self._map()
+            try:
+                self._environment.reader_check()
+                self._find_trees()
+                return
+            except self._lmdb.MapResizedError:  # another process has just made the file more than twice as large
+                self._environment.close()
+
+    def _map(self) -> None:
         """Open LMDB's environment, with room for as much again as there is."""
         meta = check_file(self.path, walk=False)
         used = 0 if meta is None else meta.bytes
@@ -236,8 +261,6 @@ class Environment:
                     message = f"{self.path}: the system gives no {size} bytes of addresses to map the store into"
                     raise StorageError(message) from None
         self._map_size = size if size < wanted else self._map_size
-        self._environment.reader_check()
-        self._find_trees()
 
     def _find_trees(self) -> None:
         """Look up the tables, if this is a store; it has none before `prepare`."""
@@ -551,7 +574,7 @@ class Environment:
                     raise StoreLocked(message)
                 try:
                     self._environment.reader_check()
-                    if "no active" not in self._environment.readers():
+                    if self._count_readers():
                         message = (
                             f"{self.path} is being read by another process: compact it when nobody else has it open"
                         )
@@ -560,7 +583,8 @@ class Environment:
                 finally:
                     self._locks.take(USING, shared=True)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next one removes it
+                temporary.unlink(missing_ok=True)
             self.unlock_writer()
 
     def _replace(self, temporary: Path) -> None:
@@ -583,14 +607,19 @@ class Environment:
             info, page = self._environment.info(), self._environment.stat()["psize"]
             with self._environment.begin() as reader:
                 entries = sum(reader.stat(tree)["entries"] for tree in self.trees.values())
-            lines = [line for line in self._environment.readers().splitlines() if line and not line.startswith("(")]
+            readers = self._count_readers()
         return {
             "bytes": self.path.stat().st_size,
             "used_bytes": (info["last_pgno"] + 1) * page,
             "map_size": info["map_size"],
             "entries": entries,
-            "readers": max(0, len(lines) - 1),
+            "readers": readers,
         }
+
+    def _count_readers(self) -> int:
+        """Return how many snapshots all processes have open."""
+        places = [line.split() for line in self._environment.readers().splitlines()]  # process, thread, commit
+        return sum(len(place) == 3 and place[2].isdigit() for place in places)
 
     # -------------------------------------------------------------------------------------------------------- ending
 

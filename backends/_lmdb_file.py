@@ -10,9 +10,8 @@ This module never maps a file, and knows nothing of what is stored.
 
 from __future__ import annotations
 
-import os
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pstore.errors import CorruptRecord, FormatError, StorageError
 
@@ -75,7 +74,7 @@ def check_file(path: Path, *, walk: bool | None = None) -> Meta | None:
         walk: Whether to walk its trees; None does so up to `WALKED_BYTES`, and where the file is shorter than it should be.
 
     Returns:
-        The newer header; None where the file is empty or missing.
+        The newer header; None where the file is empty or missing, or LMDB was interrupted when it began it.
 
     Raises:
         FormatError: It isn't LMDB's, or of another version or kind of machine.
@@ -126,7 +125,12 @@ def _read_metas(path: Path) -> tuple[Meta, Meta] | None:
         if first.page_size not in {1 << power for power in range(9, 16)}:
             raise damaged(path, f"its first header tells of pages of {first.page_size} bytes")
         file.seek(first.page_size)
-        return first, _read_meta(path, file.read(_META_SIZE))
+        rest = file.read(_META_SIZE)
+        if len(rest) < _META_SIZE and not first.transaction:
+            return (
+                None  # LMDB writes both headers at once, and here it didn't come to an end: nothing was ever committed
+            )
+        return first, _read_meta(path, rest)
 
 
 def _read_meta(path: Path, data: bytes) -> Meta:
@@ -175,7 +179,14 @@ def _walk(path: Path, *, must: bool) -> str:
     except ImportError:  # before 3.0
         return f"it has {path.stat().st_size} bytes, fewer than its header tells of" if must else ""
     try:
-        problems: list[str] = verify.verify(os.fspath(path), subdir=False)  # type: ignore[no-untyped-call]
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            # Not `verify.verify`, which doesn't tell whether what is in use of a large row reaches past the file's end.
+            make: Any = verify._Verifier
+            verifier = make(file, size)
+            problems: list[str] = verifier.verify()
+            if any(verifier.live[size // verifier.psize :]):
+                return f"it ends after {size} bytes, within what is in use"
     except verify.VerifyError as error:
         return str(error)
     except (ArithmeticError, IndexError, RecursionError, ValueError, struct.error, MemoryError) as error:

@@ -149,7 +149,6 @@ class _Checksum:
         a_in_a, b_in_a, a_in_b, b_in_b = 1, 0, 0, 1
         in_a, in_b = [], []
         for _ in range(size // 8):
-            # b += other + a; a += word + b
             in_a.append(b_in_a)
             in_b.append(b_in_b)
             a_in_a, a_in_b = (a_in_a + b_in_a) & _WORD, (a_in_b + b_in_b) & _WORD

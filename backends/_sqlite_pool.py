@@ -189,6 +189,8 @@ class Pool:
             yield
         except sqlite3.Error as error:
             raise self._translate(str(error), where or str(self.path)) from error
+        except UnicodeDecodeError as error:  # the module can't make a text of SQLite's message, which quotes the file
+            raise self._translate("malformed", where or str(self.path)) from error
         except OSError as error:
             if isinstance(error, Error):
                 raise
@@ -257,8 +259,9 @@ class Pool:
             check_same_thread=False,  # a transaction is used by one thread at a time; the pool is guarded
         )
         try:
-            for statement in SETTINGS:
-                connection.execute(statement.format(synchronous="FULL" if self.durable else "NORMAL"))
+            for template in SETTINGS:
+                statement = template.format(synchronous="FULL" if self.durable else "NORMAL")
+                self.patiently(connection, lambda statement=statement: connection.execute(statement))  # type: ignore[misc]
         except BaseException:
             connection.close()
             raise

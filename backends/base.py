@@ -66,27 +66,33 @@ class Transaction(ABC):
     ended, every method raises `StoreClosed`; in a read transaction the changing methods raise `ReadOnlyError`.
 
     Any method may raise what `Backend.begin` raises, `StorageError` where the storage fails, and `CorruptRecord` where it is
-    found damaged. A write transaction in which a method has raised is good for `rollback` only.
+    found damaged. A write transaction in which a changing method has raised is good for `rollback` only: whoever uses it has to
+    end it so, and a backend needn't look after that.
     """
 
     @abstractmethod
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
         """Return the rows of these keys in their order, None for a key that has no row.
 
-        A row may be a memoryview that is valid until the transaction ends.
+        A key may be asked for twice. One that is longer than the engine takes has no row. A row may be a memoryview that is
+        valid until the transaction ends.
         """
 
     @abstractmethod
     def scan(self, table: Table, start: Key | None = None, stop: Key | None = None) -> Iterator[tuple[Key, Row]]:
         """Yield (key, row) in ascending key order from `start` (included) to `stop` (left out).
 
-        Strings are ordered by code point. None for a bound means no bound. The order and content of a scan over a table
-        that is changed meanwhile in the same transaction is not defined.
+        Strings are ordered by code point. None for a bound means no bound; for integers it is 0 to 2**64, and where `start`
+        isn't below `stop` there is nothing. What this raises may come with the first row. Several scans may run at once; one
+        that is left halfway holds nothing up, and going on with it after the transaction has ended raises `StoreClosed`.
+        The order and content of a scan over a table that is changed meanwhile in the same transaction is not defined.
         """
 
     @abstractmethod
     def put_many(self, table: Table, items: Iterable[tuple[Key, bytes]]) -> None:
-        """Store each row under its key, in place of what is there.
+        """Store each row under its key, in place of what is there; of two rows for one key the last one is kept.
+
+        What the iterable itself raises comes through as it is.
 
         Raises:
             StorageError: A key or row is larger than the engine takes (`Capabilities`), or there is no room.
@@ -138,7 +144,11 @@ class Backend(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything; open transactions are rolled back. Calling it again does nothing."""
+        """Release everything; open transactions are rolled back, and say `StoreClosed`. Calling it again does nothing.
+
+        In a process that was forked since the opening, it leaves to the parent what is the parent's. Everything else is
+        refused there with `StoreClosed`, but for a store that doesn't last, of which the child has a copy.
+        """
 
     def __str__(self) -> str:
         """Return what a person knows the store by: its path, or its URL without secrets."""

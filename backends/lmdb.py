@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from pstore.backends import _sqlite_files
 from pstore.backends._lmdb_environment import MAP_SIZE, Changes, open_environment, release_environment, sync_file
 from pstore.backends._lmdb_file import check_file
 from pstore.backends.base import INT_TABLES, TABLES, Backend, Capabilities, Key, Row, Table, Transaction
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST_KEY: Final = 511  # LMDB's, unless compiled otherwise
 _TEXT: Final = b"="  # what stands before each text
+_PAST_LAST: Final = 1 << 64
 _FIRST_PAGE, _LARGEST_PAGE = 16, 1024  # rows that a scan reads ahead
 
 
@@ -144,10 +146,16 @@ class LmdbBackend(Backend):
         if os.path.lexists(target):
             message = f"{target} exists; a backup goes to a new file"
             raise StorageError(message)
+        linked = False
         try:
             self.environment.copy(os.fspath(temporary))
             os.link(temporary, target)  # unlike a rename this replaces nothing
+            linked = True
+            sync_file(target.parent)
         except OSError as error:
+            if linked:
+                with contextlib.suppress(OSError):
+                    target.unlink()
             if isinstance(error, StorageError):
                 raise
             message = f"the backup {target} can't be written: {error.strerror}"
@@ -155,7 +163,6 @@ class LmdbBackend(Backend):
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        sync_file(target.parent)
 
     def stats(self) -> dict[str, int | str]:
         """Return the file's name, the bytes of the file, of what is in use of it and of its map, and the rows and readers."""
@@ -206,8 +213,8 @@ class LmdbTransaction(Transaction):
     def scan(self, table: Table, start: Key | None = None, stop: Key | None = None) -> Iterator[tuple[Key, Row]]:
         """Yield (key, row) in key order; see `Transaction.scan`."""
         self._check()
-        low = b"" if start is None else _encode(table, start)
-        high = None if stop is None or stop == 1 << 64 else _encode(table, stop)
+        low = b"" if start is None else _bound(table, start)
+        high = None if stop is None else _bound(table, stop)
         changes = self._changes[table]
         changed = sorted(key for key in changes if low <= key and (high is None or key < high)) if changes else []
         at, size = 0, _FIRST_PAGE
@@ -277,7 +284,10 @@ class LmdbTransaction(Transaction):
         while True:
             self._check()
             page = self._snapshot.page(table, low, high, size)
-            yield from page
+            for item in page:
+                yield item
+                if self._ended or self._backend.environment.forked:
+                    self._check()
             if not page:
                 return
             low, size = page[-1][0] + b"\0", min(4 * size, _LARGEST_PAGE)
@@ -306,7 +316,11 @@ def _look_for(path: Path, flag: str) -> None:
         message = f"{path} is a directory; a store is a file"
         raise FormatError(message)
     if exists:
-        check_file(path, walk=False)
+        with _sqlite_files.guard:  # reading the beginning of a file that SQLite has open takes its locks away
+            if _sqlite_files.is_open(path):
+                message = f"{path} is open as an SQLite store; choose another path"
+                raise FormatError(message)
+            check_file(path, walk=False)
     elif flag in "rw":
         message = f"there is no store at {path}; check the path, or make one with pstore.open(path, 'c')"
         raise StoreNotFound(message)
@@ -317,6 +331,13 @@ def _look_for(path: Path, flag: str) -> None:
 
 def _encode(table: Table, key: Key) -> bytes:
     return int(key).to_bytes(8, "big") if table in INT_TABLES else _TEXT + str(key).encode()
+
+
+def _bound(table: Table, key: Key) -> bytes:
+    """Return where a bound stands among the encoded keys, one past the last key included."""
+    if table in INT_TABLES and int(key) >= _PAST_LAST:
+        return b"\xff" * 9
+    return _encode(table, key)
 
 
 def _encode_all(table: Table, keys: Iterable[Key]) -> list[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -57,8 +57,8 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
     if not str(target) or str(target) == ":memory:":
         message = f"a store is opened by a path or URL, not by {str(target)!r}; one in memory is 'memory:'"
         raise ValueError(message)
-    if isinstance(target, str) and (match := _SCHEME.match(target)):
-        return _by_scheme(match[1].lower())(target, flag, durable=durable)
+    if scheme := scheme_of(target):
+        return _by_scheme(scheme)(target, flag, durable=durable)
     return _by_content(Path(target))(target, flag, durable=durable)
 
 
@@ -89,18 +89,55 @@ def open_overlay(base: str | os.PathLike[str] | Backend, flag: str = "c") -> Bac
         raise
 
 
+def scheme_of(target: str | os.PathLike[str]) -> str:
+    """Return the scheme of a URL in lower case; "" for a path."""
+    match = _SCHEME.match(target) if isinstance(target, str) else None
+    return match[1].lower() if match else ""
+
+
 def _by_scheme(scheme: str) -> Callable[..., Backend]:
     if scheme in _BUILTIN:
         return _BUILTIN[scheme]
-    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    if scheme in found:
-        factory: Callable[..., Backend] = found[scheme].load()
-        return factory
-    known = ", ".join(sorted({*_BUILTIN, *found}))
+    found = entry_points(group=ENTRY_POINTS)
+    entries = {(entry.value, _package(entry)): entry for entry in found if entry.name == scheme}
+    if len(entries) > 1:
+        packages = " and ".join(sorted(package for _, package in entries))
+        message = f"{scheme!r} is registered as a backend by more than one package, {packages}; remove all but one"
+        raise ValueError(message)
+    for entry in entries.values():
+        return _registered(entry)
+    known = ", ".join(sorted({*_BUILTIN, *(entry.name for entry in found)}))
     message = (
         f"no backend is called {scheme!r}; known are {known} (a file whose name has a colon: write ./{scheme}:...)"
     )
     raise ValueError(message)
+
+
+def _registered(entry: EntryPoint) -> Callable[..., Backend]:
+    """Return the factory of an entry point, which tells whose it is where it is no good."""
+    told = f"the backend {entry.name!r} of the package {_package(entry)}"
+    remedy = "reinstall the package, or ask its authors"
+    try:
+        factory = entry.load()
+    except Exception as error:  # whatever its module does when it is imported
+        message = f"{told} can't be loaded: {entry.value}: {type(error).__name__}: {error}; {remedy}"
+        raise StorageError(message) from error
+    if not callable(factory):
+        message = f"{told} can't be opened: {entry.value} isn't a function, but {factory!r}; {remedy}"
+        raise StorageError(message)
+
+    def checked(url: str, flag: str, *, durable: bool) -> Backend:
+        backend = factory(url, flag, durable=durable)
+        if not isinstance(backend, Backend):
+            message = f"{told} can't be opened: {entry.value} returned no backend, but {backend!r}; {remedy}"
+            raise StorageError(message)
+        return backend
+
+    return checked
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "?"
 
 
 def _by_content(path: Path) -> Callable[..., Backend]:

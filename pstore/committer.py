@@ -287,10 +287,9 @@ class Committer:
         self._guard.check_writable(self._what_changed(work.changed, work.names))
         writer = self._transactions.write()
         since = self._allocator.saved.revision
-        newest = self._allocator.head.revision
-        overtaken = newest != since
+        overtaken = self._allocator.head.revision != since
         if overtaken or self._conflicts.overtaken:
-            self._conflicts.resolve(work, self._snapshot(), writer, since, newest)
+            self._conflicts.resolve(work, self._snapshot(), writer, since)
         revision = self._allocator.head.revision + 1
         put_classes(writer, self._catalog.pending(), revision)
         writer.put_many("records", ((key, _seal(key, draft, revision)) for key, draft in work.changed.items()))

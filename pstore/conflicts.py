@@ -92,7 +92,7 @@ class Conflicts:
         self._aside = aside
         self._reads = reads
 
-    def resolve(self, work: Work, reader: Transaction, writer: Transaction, since: int, newest: int) -> None:
+    def resolve(self, work: Work, reader: Transaction, writer: Transaction, since: int) -> None:
         """Merge what others have written too into what is about to be written.
 
         Args:
@@ -100,12 +100,11 @@ class Conflicts:
             reader: The snapshot.
             writer: The newest state.
             since: The revision of the snapshot.
-            newest: The revision of the newest state.
 
         Raises:
             ConflictError: That isn't possible, or a serializable transaction has read what isn't so any more.
         """
-        newer, newer_names = changes_since(writer, since, newest)
+        newer, newer_names = changes_since(writer, since)
         conflicts, merges, listed = [], [], self._listed()
         for key in sorted({*newer, *self.overtaken}):
             written = key in work.changed or self._aside.get(key) is not None

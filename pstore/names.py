@@ -7,14 +7,16 @@ a key becomes an object, and an object a key, is asked of others.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakSet
 
 from pstore import rows
+from pstore.errors import CorruptRecord
 from pstore.rows import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pstore.backends.base import Row, Transaction
+    from pstore.backends.base import Backend, Row, Transaction
     from pstore.loader import Loader
     from pstore.reads import Reads
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _BATCH: Final = 1000
 #: How many keys are remembered with a name that leads to them.
 _MOST_KNOWN: Final = 10_000
+#: The open databases of which it is known that no name has got lost.
+_whole: Final[WeakSet[Backend]] = WeakSet()
 
 
 class Content(NamedTuple):
@@ -57,17 +61,19 @@ class Names:
         read: Returns the session's snapshot.
         loader: Makes objects of keys and streams.
         reads: Takes down what is read; None where nobody asks.
+        backend: Where the names are.
 
     Attributes:
         pending: What this transaction has put under each name; `Removed` where it took the name away, `Stored` where the
             object was made anew since.
     """
 
-    def __init__(self, read: Callable[[], Transaction], loader: Loader, reads: Reads | None) -> None:
+    def __init__(self, read: Callable[[], Transaction], loader: Loader, reads: Reads | None, backend: Backend) -> None:
         self.pending: dict[str, object] = {}
         self._read = read
         self._loader = loader
         self._reads = reads
+        self._backend = backend
         self._known: dict[int, str] = {}
 
     def get(self, name: str) -> object:
@@ -87,6 +93,7 @@ class Names:
             self._reads.names.add(name)
         (row,) = reader.get_many("names", [name])
         if row is None:
+            self._check_whole(reader)
             raise KeyError(name)
         try:
             sealed = rows.unseal(rows.name_place(name), row)
@@ -137,16 +144,22 @@ class Names:
             return self.pending[name] is not Removed
         if self._reads is not None:
             self._reads.names.add(name)
-        return reader.get_many("names", [name])[0] is not None
+        if reader.get_many("names", [name])[0] is not None:
+            return True
+        self._check_whole(reader)
+        return False
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names in order. What is set or removed meanwhile is seen or not, as it comes."""
         if self._reads is not None:
             self._reads.all_names = True
-        last: str | None = None
+        reader, last, count = self._read(), None, 0
         while True:
             # The least text that is greater than another is that one with the least character behind it.
             stored = self._stored(None if last is None else last + "\0")
+            count += len(stored)
+            if len(stored) < _BATCH and self._read() is reader:
+                _check_count(reader, count)
             end = stored[-1] if len(stored) == _BATCH else None
             removed = {name for name, value in self.pending.items() if value is Removed}
             added = {name for name in self.pending if (last is None or name > last) and (end is None or name <= end)}
@@ -192,13 +205,53 @@ class Names:
                 changes[name] = None
         return changes
 
+    def _check_whole(self, reader: Transaction) -> None:
+        """Raise CorruptRecord where names have got lost: a name that isn't found may be one of them.
+
+        An engine that keeps no checksums of its own doesn't notice that a changed byte hides a row. The name that is found
+        costs nothing; the first one that isn't makes all be counted and looked at, once as long as the database is open.
+        """
+        if self._backend in _whole or not self._backend.capabilities.lasting or self._backend.capabilities.remote:
+            return
+        count = 0
+        for name, row in reader.scan("names"):
+            _checked(str(name), row)
+            count += 1
+        _check_count(reader, count)
+        _whole.add(self._backend)
+
     def _stored(self, start: str | None) -> list[str]:
         stored: list[str] = []
-        for name, _ in self._read().scan("names", start):
-            stored.append(str(name))
+        for name, row in self._read().scan("names", start):
+            stored.append(_checked(str(name), row))
             if len(stored) == _BATCH:
                 break
         return stored
+
+
+def _checked(name: str, row: Row) -> str:
+    """Return a name, after a look whether its row was written under it."""
+    place = rows.name_place(name)
+    if not rows.is_whole(place, row):
+        try:
+            rows.unseal(place, row)
+        except ValueError as error:
+            raise rows.unreadable(error, f"the row of the name {name!r}", name=name) from error
+    return name
+
+
+def _check_count(reader: Transaction, count: int) -> None:
+    """Raise CorruptRecord unless a snapshot has as many names as were found in it."""
+    (row,) = reader.get_many("meta", ["head"])
+    if row is None:
+        return  # which is for others to tell
+    expected = rows.read_head(row).names
+    if count != expected:
+        message = (
+            f"the store is damaged: it has {count} names, and had {expected} when it was written; restore it from a backup,"
+            " or read what is left by name"
+        )
+        raise CorruptRecord(message)
 
 
 def with_replaced(pending: dict[str, object], gone: dict[int, object]) -> dict[str, object]:

@@ -101,6 +101,13 @@ def unseal(place: bytes, row: Row) -> Sealed:
     return Sealed(flags, code, revision, body)
 
 
+def is_whole(place: bytes, row: Row) -> bool:
+    """Return whether a row is what was written to its place; a third of the time of `unseal`, which tells why not."""
+    data = row if type(row) is bytes else bytes(row)
+    checksum = int.from_bytes(data[_HEAD.size : HEADER_SIZE], "little")
+    return len(data) >= HEADER_SIZE and crc32(data[HEADER_SIZE:], crc32(place + data[: _HEAD.size])) == checksum
+
+
 def unseal_record(key: int, row: Row) -> tuple[int, int, int, bytes] | None:
     """Return flags, class code, revision and body of a record; None where `unseal` would raise, which then tells why.
 
@@ -171,6 +178,19 @@ def unpack_head(body: memoryview) -> Head:
 
 #: The meta row of a target that a store is being copied to. Until the copy is whole there is this row, and no `head`.
 COPY: Final = "copy"
+
+
+def read_head(row: Row) -> Head:
+    """Return the counters from their row.
+
+    Raises:
+        CorruptRecord: It is damaged.
+        FormatError: It is of a newer format.
+    """
+    try:
+        return unpack_head(unseal(meta_place("head"), row).body)
+    except ValueError as error:
+        raise unreadable(error, "the row of the store's counters (meta row 'head')", name="head") from error
 
 
 def pack_key(key: int) -> bytes:

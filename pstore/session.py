@@ -119,7 +119,7 @@ class Session:
         self._cache = Cache(
             self.identity, self._states, self._loader, self._restorer, limits=options.limits, dropped=self._note_read
         )
-        self.names = Names(self._snapshot, self._loader, self._reads)
+        self.names = Names(self._snapshot, self._loader, self._reads, backend)
         self._aside = Aside()
         self._conflicts = Conflicts(
             self._catalog,
@@ -414,7 +414,7 @@ class Session:
 
         An object that this session has changed too, unseen by the barrier, stays: its commit will conflict.
         """
-        newest, _ = changes_since(reader, since, self._allocator.head.revision)
+        newest, _ = changes_since(reader, since)
         baselines, compared = self._states.baselines, set(self._states.compared())
         stale = {key for key in newest.keys() & baselines.keys() if baselines[key].revision < newest[key]}
         stale |= self._conflicts.overtaken & baselines.keys()  # those that have been changed back are dropped, too

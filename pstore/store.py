@@ -9,9 +9,11 @@ import warnings
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar
 
+from pstore.backends.registry import scheme_of
 from pstore.cache import Limits
 from pstore.committer import Commit
-from pstore.errors import ConflictError, Error, StorageError, StoreBusy, Uncommitted
+from pstore.copying import copy
+from pstore.errors import ConflictError, Error, StoreBusy, Uncommitted
 from pstore.savepoint import Savepoint
 from pstore.session import Options, Session
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pstore.backends.base import Backend
+    from pstore.copying import Progress
     from pstore.pickle.policy import Policy
 
 T = TypeVar("T")
@@ -387,28 +390,29 @@ class Store(MutableMapping[str, Any]):
         self._check_not_running("compact")
         self._session.compact()
 
-    def backup(self, target: str | os.PathLike[str]) -> None:
+    def backup(self, target: str | os.PathLike[str], *, progress: Callable[[Progress], object] | None = None) -> None:
         """Copy the newest committed state to a new store, while this and other sessions and processes read and write.
 
-        The copy is a store of the same kind. It is consistent, and it is whole when this returns; where this raises, there
-        is none. What isn't committed isn't in it.
+        Where the backend has means of its own for it (`Capabilities.backup`) and the target is a path, the copy is a store of
+        the same kind. Else it is a `pstore.copy`: to a URL of whatever kind, or to an SQLite store at the path. Either way it
+        is consistent, and whole when this returns. What isn't committed isn't in it.
 
         Args:
-            target: A path where nothing is yet.
+            target: A path where nothing is yet, or a URL.
+            progress: Called from time to time with a `Progress`, where it is a `pstore.copy`.
 
         Raises:
-            StorageError: There is something already, the copy can't be written, or the backend has no means for this:
-                `pstore.copy` copies any store to any other.
+            StorageError: There is something already, or the copy can't be written.
             CorruptRecord: The store is damaged.
         """
         self._check_not_running("backup")
         self._session.guard.check()
         self._session.guard.check_idle("backup")
         backend = self._opened.backend
-        if not backend.capabilities.backup:
-            message = f"a {backend.scheme} store has no backup of its own; copy it with pstore.copy(source, target)"
-            raise StorageError(message)
-        backend.backup(target)
+        if backend.capabilities.backup and not scheme_of(target):
+            backend.backup(target)
+        else:
+            copy(backend, target, progress=progress)
 
     # ------------------------------------------------------------------- facts
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pstore import rows
 from pstore.allocation import Allocator, Taken
-from pstore.errors import FormatError, StoreClosed
+from pstore.errors import CorruptRecord, FormatError, StoreClosed
 from pstore.keys import code_of, make_key
 from pstore.readahead import ReadAhead
 from pstore.rows import Head, LogEntry
@@ -143,10 +143,7 @@ class Transactions:
         if row is None:
             message = "there is no pstore store in this backend"
             raise FormatError(message)
-        try:
-            head = rows.unpack_head(rows.unseal(rows.meta_place("head"), row).body)
-        except ValueError as error:
-            raise rows.unreadable(error, "the row of the store's counters (meta row 'head')", name="head") from error
+        head = rows.read_head(row)
         if self._store_id is None:
             self._store_id = None if store_id is None else bytes(store_id)
         elif store_id != self._store_id:
@@ -163,6 +160,8 @@ class Transactions:
 def logged(reader: Transaction, start: int, stop: int) -> Iterator[tuple[int, LogEntry]]:
     """Yield (revision, what it has changed) of the commits from `start` (included) to `stop` (left out).
 
+    With both bounds, an engine that keeps no order can look up each in between.
+
     Raises:
         CorruptRecord: A row of the log can't be read.
     """
@@ -170,25 +169,27 @@ def logged(reader: Transaction, start: int, stop: int) -> Iterator[tuple[int, Lo
         yield int(revision), _unpack_log(int(revision), row)
 
 
-def changes_since(reader: Transaction, revision: int, newest: int) -> tuple[dict[int, int], dict[str, int]]:
+def changes_since(reader: Transaction, revision: int) -> tuple[dict[int, int], dict[str, int]]:
     """Return the keys of records (those of classes, too) and the names that later commits have written.
-
-    Args:
-        reader: What to read from.
-        revision: The last commit that is known already.
-        newest: The last commit that the reader sees: an engine that keeps no order can then look up each in between.
 
     Returns:
         Each key with the number of the last commit that has written it, and each name.
 
     Raises:
-        CorruptRecord: A row of the log can't be read.
+        CorruptRecord: A row of the log can't be read, or is missing.
     """
     keys: dict[int, int] = {}
     names: dict[str, int] = {}
+    (row,) = reader.get_many("meta", ["head"])
+    newest = revision if row is None else rows.read_head(row).revision
+    found = 0
     for number, entry in logged(reader, revision + 1, newest + 1):
+        found += 1
         keys.update(dict.fromkeys(entry.keys, number))
         names.update(dict.fromkeys(entry.names, number))
+    if found != newest - revision:  # a change that goes unseen would be overwritten
+        message = f"the store is damaged: rows of the log are missing, between {revision + 1} and {newest}; restore it from a backup"
+        raise CorruptRecord(message)
     return keys, names
 
 

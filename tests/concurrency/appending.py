@@ -180,13 +180,13 @@ def work(
     db.rollback()
 
 
-def work_alone(path: str, log: str, *, isolation: str, killed_at: int | None = None, **options: Any) -> None:
-    """The job of a process: open the store, and work; the log is a file, and a line is written at once.
+def work_alone(target: str, log: str, *, isolation: str, killed_at: int | None = None, **options: Any) -> None:
+    """The job of a process: open the store of a path or URL, and work; the log is a file, and a line is written at once.
 
     With `killed_at` it is killed a moment after it has begun that commit.
     """
     file = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    db = pstore.open(path, isolation=isolation, durable=False)
+    db = pstore.open(target, isolation=isolation, durable=False)
     moment = random.Random(log).random() * 0.002
 
     def kill(at: int) -> None:

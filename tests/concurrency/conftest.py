@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,17 @@ def backend(chosen_kind: Kind, tmp_path: Path) -> Iterator[Backend]:
 def any_backend(any_kind: Kind, tmp_path: Path) -> Iterator[Backend]:
     """An empty backend of each kind that there is."""
     yield from _kept(any_kind, tmp_path)
+
+
+@pytest.fixture
+def shared_url(any_kind: Kind, tmp_path: Path) -> str:
+    """The URL of a store that isn't there yet, of each kind that several processes can share."""
+    if any_kind.url is None:
+        pytest.skip("no other process can open it")
+    with contextlib.closing(any_kind.make(tmp_path)) as backend:
+        if not backend.capabilities.shared:
+            pytest.skip(f"a {backend.scheme} store is open in one process at a time")
+    return any_kind.url(tmp_path)
 
 
 @pytest.fixture

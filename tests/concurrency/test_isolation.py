@@ -55,15 +55,15 @@ def test_threads(any_backend: Backend, isolation: str) -> None:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-def test_processes(path: Path, isolation: str) -> None:
-    """Nor do sessions in processes."""
-    with pstore.open(path) as db:
+def test_processes(shared_url: str, tmp_path: Path, isolation: str) -> None:
+    """Nor do sessions in processes, on each backend that processes can share."""
+    with pstore.open(shared_url) as db:
         appending.create(db)
-    logs = [path.with_name(f"log {number}") for number in range(3)]
-    options = {"path": str(path), "isolation": isolation, "count": int(250 * SCALE)}
+    logs = [tmp_path / f"log {number}" for number in range(3)]
+    options = {"target": shared_url, "isolation": isolation, "count": int(250 * SCALE)}
     in_processes(*(Job("appending.work_alone", log=str(log), number=n, **options) for n, log in enumerate(logs)))
     history = [t for log in logs for t in read_log(log)]
-    with pstore.open(path, "w") as db:
+    with pstore.open(shared_url, "w") as db:
         history.append(appending.last_look(db, history))
     counts = judge(history, isolation)
     assert counts["ok"] > 250
@@ -75,7 +75,7 @@ def test_snapshot_and_serializable_together(path: Path) -> None:
     with pstore.open(path) as db:
         appending.create(db)
     logs = [path.with_name(f"log {number}") for number in range(2)]
-    options = {"path": str(path), "count": int(150 * SCALE)}
+    options = {"target": str(path), "count": int(150 * SCALE)}
     in_processes(
         *(
             Job("appending.work_alone", log=str(log), number=n, isolation=ISOLATIONS[n], **options)
@@ -89,13 +89,13 @@ def test_snapshot_and_serializable_together(path: Path) -> None:
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-def test_killed_processes(path: Path, isolation: str) -> None:
+def test_killed_processes(shared_url: str, tmp_path: Path, isolation: str) -> None:
     """Processes that are killed while they commit leave all of a transaction or nothing, and nothing that isn't allowed."""
-    with pstore.open(path) as db:
+    with pstore.open(shared_url) as db:
         appending.create(db)
     rng = random.Random(3)
     logs: list[Path] = []
-    options = {"path": str(path), "isolation": isolation, "count": 10**6, "pause": 0.0002}
+    options = {"target": shared_url, "isolation": isolation, "count": 10**6, "pause": 0.0002}
 
     def killed_in_commits() -> int:
         return sum(t.outcome == "info" for log in logs for t in read_log(log))
@@ -105,7 +105,7 @@ def test_killed_processes(path: Path, isolation: str) -> None:
         team: list[Job] = []
         try:
             for _ in range(3):
-                logs.append(path.with_name(f"log {len(logs)}"))
+                logs.append(tmp_path / f"log {len(logs)}")
                 killing = {"number": len(logs), "killed_at": rng.randint(20, 60)}
                 team.append(Job("appending.work_alone", log=str(logs[-1]), **killing, **options))
             for job in team:
@@ -114,7 +114,7 @@ def test_killed_processes(path: Path, isolation: str) -> None:
             for job in team:
                 job.kill()
     history = [t for log in logs for t in read_log(log)]
-    with pstore.open(path, "w") as db:
+    with pstore.open(shared_url, "w") as db:
         history.append(appending.last_look(db, history))
     counts = judge(history, isolation)
     assert counts["info"] > 3, "nobody was killed in a commit"

@@ -7,6 +7,7 @@ missing without one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -113,10 +114,8 @@ def examine(url: str, flag: str, expected: workload.Content, tell: Any, rng: ran
         if not right:
             errors.append(f"WRONG at {getattr(what, '__name__', what)!r}")
     wrong_last = False
-    try:
+    with contextlib.suppress(pstore.Error, KeyError):
         wrong_last = db["last"] != expected["last"]
-    except (pstore.Error, KeyError):
-        pass
     db.rollback()
     try:
         db.close()

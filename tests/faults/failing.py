@@ -170,8 +170,6 @@ def run(kind: Kind, directory: Path, *, stride: int = 1, offset: int = 0) -> Cou
     Raises:
         AssertionError: An error wasn't ours, something was lost, half there or unreadable, or the process couldn't go on.
     """
-    shim: Any = ctypes.CDLL(None)
-    shim.faults_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
     outcome: Counter[str] = Counter()
     assert kind.url is not None
     begun = directory / "begun"
@@ -183,44 +181,37 @@ def run(kind: Kind, directory: Path, *, stride: int = 1, offset: int = 0) -> Cou
 
     ended = processes.run(begin)
     assert not ended.failure, ended.failure
+    shim: Any = ctypes.CDLL(None)
+    shim.faults_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
     for start, base in {"a new store": 0, "an old store": 18}.items():
         for fault in FAULTS:
-            number = 1 + offset % stride
-            while _case(kind, directory, shim, fault, number, begun if base else None, base, outcome, start):
+            number, came_up = 1 + offset % stride, True
+            while came_up:
+                where = directory / "case"
+                shutil.rmtree(where, ignore_errors=True)
+                if base:
+                    shutil.copytree(begun, where)
+                else:
+                    where.mkdir()
+                told = f"{start}, {fault.name}, call {number}"
+                came_up = _try(told, kind.url(where), shim, (fault, where, number, base), outcome)
+                outcome[f"{start}: {fault.name}"] += came_up
                 number += stride
-                outcome[f"{start}: {fault.name}"] += 1
     return outcome
 
 
-def _case(
-    kind: Kind,
-    directory: Path,
-    shim: Any,
-    fault: Fault,
-    number: int,
-    begun: Path | None,
-    base: int,
-    outcome: Counter[str],
-    start: str,
-) -> bool:
-    """Run one; return whether the fault has come up."""
-    where = directory / "case"
-    shutil.rmtree(where, ignore_errors=True)
-    if begun is None:
-        where.mkdir()
-    else:
-        shutil.copytree(begun, where)
-    url = kind.url(where)  # type: ignore[misc]
+def _try(told: str, url: str, shim: Any, case: tuple[Fault, Path, int, int], outcome: Counter[str]) -> bool:
+    """Run one case: (fault, directory, number of the call, transactions there); return whether the fault has come up."""
+    fault, where, number, base = case
 
     def job(tell: Any) -> None:
-        case = Case(url, tell, shim, fault)
+        run = Case(url, tell, shim, fault)
         shim.faults_arm(os.fsencode(str(where)), number, fault.mode, fault.error)
-        case.run()
+        run.run()
         shim.faults_disarm()
         tell({"failed": shim.faults_failed()})
 
     ended = processes.run(job)
-    told = f"{start}, {fault.name}, call {number}"
     assert not ended.failure, f"{told}: {ended.failure}\n{ended.told}"
     facts: dict[str, Any] = {}
     for what in ended.told:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-import damage
-import failing
-import kills
-from places import KINDS
+import damage  # noqa: E402  # the path is made above
+import failing  # noqa: E402
+import kills  # noqa: E402
+from places import KINDS  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
