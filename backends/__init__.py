@@ -10,19 +10,30 @@ if __name__ != "pstore.backends":
     raise ImportError("this directory is the package pstore.backends: import it by that name")
 
 from pstore.backends.base import Backend, Capabilities, Transaction
+from pstore.backends.dbm import DumbBackend, GnuBackend, NdbmBackend, Sqlite3Backend, open_dbm
 from pstore.backends.lmdb import LmdbBackend
+from pstore.backends.mapping import MappingBackend
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.postgresql import PostgresqlBackend
-from pstore.backends.registry import open_backend
+from pstore.backends.registry import open_backend, open_overlay
 from pstore.backends.sqlite import SqliteBackend
+from pstore.backends.sqlitedict import SqlitedictBackend
 
 __all__ = [
     "Backend",
     "Capabilities",
+    "DumbBackend",
+    "GnuBackend",
     "LmdbBackend",
+    "MappingBackend",
     "MemoryBackend",
+    "NdbmBackend",
     "PostgresqlBackend",
+    "Sqlite3Backend",
     "SqliteBackend",
+    "SqlitedictBackend",
     "Transaction",
     "open_backend",
+    "open_dbm",
+    "open_overlay",
 ]

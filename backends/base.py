@@ -30,6 +30,8 @@ Table: TypeAlias = Literal["records", "names", "log", "meta"]
 Key: TypeAlias = int | str
 Row: TypeAlias = bytes | memoryview
 
+#: How a store is opened: for reading; for reading and writing; the same, and made where it is missing; anew and empty.
+FLAGS: Final = ("r", "w", "c", "n")
 INT_TABLES: Final[tuple[Table, ...]] = ("records", "log")
 STR_TABLES: Final[tuple[Table, ...]] = ("names", "meta")
 TABLES: Final[tuple[Table, ...]] = (*INT_TABLES, *STR_TABLES)
@@ -176,3 +178,10 @@ class Backend(ABC):
     def stats(self) -> dict[str, int | str]:
         """Return facts about the storage by name: at least `backend`, and what the engine knows (sizes in bytes)."""
         return {"backend": self.scheme}
+
+
+def check_flag(flag: str) -> None:
+    """Raise ValueError for a flag that there isn't."""
+    if flag not in FLAGS:
+        message = f"flag must be one of {', '.join(map(repr, FLAGS))}, not {flag!r}"
+        raise ValueError(message)

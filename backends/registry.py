@@ -1,7 +1,7 @@
 """From a target (a path or a URL) to an open backend.
 
-A URL names its backend by its scheme; a plain path is recognised by the file's content, and is SQLite where the file
-is new. Schemes of other distributions are found through the entry-point group `pstore.backends`: an entry point's name
+A URL names its backend by its scheme; a plain path is recognised by what stands there, and is SQLite where nothing
+does. Schemes of other distributions are found through the entry-point group `pstore.backends`: an entry point's name
 is the scheme and its object is called as `factory(url, flag, durable=...)`.
 """
 
@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pstore.backends import _lmdb_file, _sqlite_files, sqlite
-from pstore.backends.base import Backend
+from pstore.backends import _lmdb_file, _sqlite_files, dbm, sqlite
+from pstore.backends.base import Backend, check_flag
+from pstore.backends.generations import beside
+from pstore.backends.journal import peek
 from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend
 from pstore.backends.postgresql import PostgresqlBackend
 from pstore.backends.sqlite import SqliteBackend
+from pstore.backends.sqlitedict import TABLE, SqlitedictBackend
 from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENTRY_POINTS: Final = "pstore.backends"
-_FLAGS: Final = ("r", "w", "c", "n")
 # One letter before the colon is a drive, not a scheme.
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
@@ -37,8 +39,9 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
 
     Args:
         target: A path, or a URL: `sqlite:///path` (`?timeout=30` is how long a writer waits for others, in seconds; 5 where
-            it isn't said), `lmdb:///path` (with `timeout`, too, `map_size` and `check`; see `LmdbBackend`), `memory:`,
-            `postgresql://...` (see `PostgresqlBackend`), or one that an installed backend registers.
+            it isn't said), `lmdb:///path` (with `timeout`, too, `map_size` and `check`; see `LmdbBackend`), `dbm:///path` (or
+            `dbm.gnu:`, `dbm.ndbm:`, `dbm.dumb:`, `dbm.sqlite3:`), `sqlitedict:///path` (both with `timeout`), `postgresql://...` (see
+            `PostgresqlBackend`), `memory:`, or one that an installed backend registers.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing store, "n" starts empty.
         durable: Whether a commit waits until the disk has it.
 
@@ -51,15 +54,40 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
         StoreNotFound: There is no store and the flag says not to make one.
         StorageError: The file can't be read.
     """
-    if flag not in _FLAGS:
-        message = f"flag must be one of {', '.join(map(repr, _FLAGS))}, not {flag!r}"
-        raise ValueError(message)
+    check_flag(flag)
     if not str(target) or str(target) == ":memory:":
         message = f"a store is opened by a path or URL, not by {str(target)!r}; one in memory is 'memory:'"
         raise ValueError(message)
     if scheme := scheme_of(target):
         return _by_scheme(scheme)(target, flag, durable=durable)
     return _by_content(Path(target))(target, flag, durable=durable)
+
+
+def open_overlay(base: str | os.PathLike[str] | Backend, flag: str = "c") -> Backend:
+    """Open a store in memory that reads through to another.
+
+    Args:
+        base: A path or URL, which is opened for reading and closed with the overlay, or an open backend.
+        flag: "c"; or "n", with which nothing of the base would be seen, and which is refused with the others.
+
+    Returns:
+        The open backend; the caller closes it.
+
+    Raises:
+        ValueError: The flag isn't "c".
+        Error: As opening the base raises it.
+    """
+    if flag != "c":
+        message = f"a memory store over a base is opened with flag 'c', not {flag!r}: it begins as what the base is"
+        raise ValueError(message)
+    if isinstance(base, Backend):
+        return MemoryBackend(base=base)
+    opened = open_backend(base, "r")
+    try:
+        return MemoryBackend(base=opened, owns_base=True)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def scheme_of(target: str | os.PathLike[str]) -> str:
@@ -117,10 +145,13 @@ def _by_content(path: Path) -> Callable[..., Backend]:
     if path.is_dir():
         message = f"{path} is a directory; a store is a file"
         raise FormatError(message)
+    with _sqlite_files.guard:
+        if path.is_file() and _sqlite_files.is_open(path):
+            return SqliteBackend
+        if (factory := _beside_a_journal(path)) is not None:
+            return factory
     if path.is_file():
         with _sqlite_files.guard:
-            if _sqlite_files.is_open(path):
-                return SqliteBackend
             start = _start_of(path)
         if not start:
             return SqliteBackend
@@ -130,6 +161,16 @@ def _by_content(path: Path) -> Callable[..., Backend]:
         message = f"{path} is not a pstore store; choose another path"
         raise FormatError(message)
     return SqliteBackend
+
+
+def _beside_a_journal(path: Path) -> Callable[..., Backend] | None:
+    """A store of the dbm family or of sqlitedict; each is some files beside a path, or an SQLite file with its table."""
+    header = peek(beside(path, ".journal"))
+    if header is not None and header.kind == SqlitedictBackend.scheme:
+        return SqlitedictBackend
+    if dbm.recognise(path) is not None:
+        return dbm.open_dbm
+    return SqlitedictBackend if dbm.has_sqlite_table(path, TABLE) else None
 
 
 def _start_of(path: Path) -> bytes:
@@ -183,6 +224,17 @@ def _lmdb(url: str, flag: str, *, durable: bool) -> Backend:
     return LmdbBackend(path, flag, durable=durable, **options)  # type: ignore[arg-type]  # each has its type
 
 
+def _dbm(url: str, flag: str, *, durable: bool) -> Backend:
+    path, options = file_and_options(url, timeout=_seconds)
+    scheme = urlsplit(url).scheme
+    return dbm.open_dbm(path, flag, scheme=scheme, durable=durable, **options)  # type: ignore[arg-type]  # as above
+
+
+def _sqlitedict(url: str, flag: str, *, durable: bool) -> Backend:
+    path, options = file_and_options(url, timeout=_seconds)
+    return SqlitedictBackend(path, flag, durable=durable, **options)  # type: ignore[arg-type]  # as above
+
+
 def _seconds(value: str) -> float:
     try:
         seconds = float(value)
@@ -220,6 +272,9 @@ _BUILTIN: Final[dict[str, Callable[..., Backend]]] = {
     "sqlite": _sqlite,
     "lmdb": _lmdb,
     "memory": _memory,
+    "sqlitedict": _sqlitedict,
+    "dbm": _dbm,
+    **dict.fromkeys(dbm.BACKENDS, _dbm),
     "postgresql": PostgresqlBackend,
     "postgres": PostgresqlBackend,
 }

@@ -189,13 +189,15 @@ class Transactions:
         self.allocator.head = head
 
 
-def logged(reader: Transaction, start: int) -> Iterator[tuple[int, LogEntry]]:
-    """Yield (revision, what it has changed) of the commits from this revision on.
+def logged(reader: Transaction, start: int, stop: int) -> Iterator[tuple[int, LogEntry]]:
+    """Yield (revision, what it has changed) of the commits from `start` (included) to `stop` (left out).
+
+    With both bounds, an engine that keeps no order can look up each in between.
 
     Raises:
         CorruptRecord: A row of the log can't be read.
     """
-    for revision, row in reader.scan("log", start):
+    for revision, row in reader.scan("log", start, stop):
         yield int(revision), _unpack_log(int(revision), row)
 
 
@@ -213,8 +215,8 @@ def changes_since(reader: Transaction, revision: int) -> tuple[dict[int, int], d
     (row,) = reader.get_many("meta", ["head"])
     newest = revision if row is None else rows.read_head(row).revision
     found = 0
-    for number, entry in logged(reader, revision + 1):
-        found += number <= newest
+    for number, entry in logged(reader, revision + 1, newest + 1):
+        found += 1
         keys.update(dict.fromkeys(entry.keys, number))
         names.update(dict.fromkeys(entry.names, number))
     if found != newest - revision:  # a change that goes unseen would be overwritten

@@ -130,7 +130,7 @@ def test_backup_that_finds_no_room(tmp_path: Path) -> None:
 
 
 def test_backup_of_a_store(tmp_path: Path) -> None:
-    """A store's backup has what is committed; a backend that has no means for it names the function that copies any."""
+    """A store's backup has what is committed; where the engine has no means of its own, or for a URL, it is a copy."""
     with pstore.open(tmp_path / "s.db") as db:
         db["a"] = [1]
         db.commit()
@@ -139,8 +139,16 @@ def test_backup_of_a_store(tmp_path: Path) -> None:
         assert db["b"] == 2
     with pstore.open(tmp_path / "copy.db", "r") as copy:
         assert dict(copy) == {"a": [1]}
-    with pstore.open("memory:") as db, pytest.raises(pstore.StorageError, match=r"pstore\.copy"):
+    with pstore.open("memory:") as db:
+        db["a"] = [1]
+        db.commit()
         db.backup(tmp_path / "other.db")
+        db.backup(f"lmdb:///{tmp_path / 'other.lmdb'}")
+        with pytest.raises(pstore.StorageError, match="already"):
+            db.backup(tmp_path / "other.db")
+    for name in "other.db", "other.lmdb":
+        with pstore.open(tmp_path / name, "r") as copy:
+            assert dict(copy) == {"a": [1]}
 
 
 def test_compact_gives_space_back(tmp_path: Path) -> None:

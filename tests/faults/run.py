@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for; return 1 where something was lost, wrong or unclear."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--backend", action="append", choices=list(KINDS), help="a kind; all that last where none is named"
+        "--backend", action="append", choices=list(KINDS), help="a kind; all that are kept in files where none is named"
     )
     parser.add_argument("--kills", type=int, default=0, metavar="COUNT", help="kill -9 in the middle, so many times")
     parser.add_argument("--flips", type=int, default=0, metavar="COUNT", help="damage the files, so many times")
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             command = [sys.executable, *sys.orig_argv[1:]]
             return os.spawnve(os.P_WAIT, sys.executable, command, environment)
         failed = False
-        for name in options.backend or [name for name, kind in KINDS.items() if kind.url and not kind.missing]:
+        for name in options.backend or [n for n, kind in KINDS.items() if kind.url and kind.files and not kind.missing]:
             directory = Path(temporary, name)
             directory.mkdir()
             parts = {

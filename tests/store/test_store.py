@@ -186,7 +186,7 @@ def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         db["x"] = 1
     with pytest.raises(ValueError, match="nosuch"):
         pstore.open("nosuch:///x")
-    with pytest.raises(TypeError, match="path, URL or backend"):
+    with pytest.raises(TypeError, match="path, URL, backend or mapping"):
         pstore.open(5)  # type: ignore[arg-type]
     with pytest.raises(pstore.FormatError, match="directory"):
         pstore.open(tmp_path)
