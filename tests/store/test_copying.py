@@ -39,7 +39,9 @@ class Failing:
         self.left = at
 
     def __call__(self, verb: str) -> None:
-        self.left -= verb in {"put", "commit"}
+        if verb not in {"put", "commit"}:
+            return
+        self.left -= 1
         if not self.left:
             raise pstore.StorageError(f"no room left for this {verb}")
 
