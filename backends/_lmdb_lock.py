@@ -101,7 +101,7 @@ class FileLocks:
         try:
             self._file = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
-            self._file = None  # where it can't be made either, nobody writes
+            self._file = None  # nobody has written here yet; who does later doesn't see this one
         except OSError as error:
             raise self._cannot_open(error) from error
 

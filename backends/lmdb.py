@@ -30,6 +30,10 @@ class LmdbBackend(Backend):
 
     Backends of one file in one process share LMDB's environment, whatever their flags.
 
+    Who reads needs the right to write beside the file, as LMDB has it note there what it reads. Without, no writer is let in
+    as long as it is open. Where `-writer` is missing too (a copy that was never opened for writing), a writer that comes
+    meanwhile isn't noticed, and what is read may be wrong.
+
     Args:
         path: The file.
         flag: "r" opens for reading, "w" for reading and writing, "c" also makes a missing file, "n" starts empty.
