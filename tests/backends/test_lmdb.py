@@ -16,7 +16,7 @@ import pytest
 
 import pstore
 from pstore.backends import LmdbBackend
-from pstore.backends._lmdb_environment import PINNED
+from pstore.backends._lmdb_snapshots import PINNED
 from pstore.testing import BackendSuite
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def test_what_a_store_keeps_is_its_own(path: Path) -> None:
             large, listed = other["large"], other["list"]
             kept = [large, *listed]
             other.rollback()
-            assert other._opened.backend.environment._lingering == []
+            assert other._opened.backend.environment._snapshots._lingering == []
         for number in range(10):
             db["large"] = bytes([number]) * len(LARGE)
             db["list"] = [number] * 1000
