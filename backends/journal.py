@@ -228,13 +228,9 @@ class Journal:
             StorageError: That can't be done.
         """
         self.check()
-        try:
-            with self._telling("written"):
-                os.ftruncate(self._file, self.end)
-                os.fsync(self._file)
-        except BaseException:
-            self._broken = True  # a new frame mustn't stand before what is left of an old one
-            raise
+        with self._telling("written"):
+            os.ftruncate(self._file, self.end)
+            os.fsync(self._file)
 
     def lock_alone(self) -> None:
         """Make the lock of a reader exclusive, and read the header anew. Raises as opening does."""
@@ -251,9 +247,10 @@ class Journal:
         if file >= 0:
             os.close(file)
 
-    def give_up(self) -> None:
-        """Refuse to be written from now on."""
-        self._broken = True
+    @property
+    def in_doubt(self) -> bool:
+        """Whether an earlier failure has left open what the file says: nothing can be written until it is opened anew."""
+        return self._broken
 
     def check(self) -> None:
         """Raise StorageError where nothing can be written any more, as an earlier failure has left it in doubt."""
@@ -287,8 +284,8 @@ class Journal:
                 os.link(new, self.path)
             sync_directory(self.path.parent)
         finally:
-            new.unlink()
             self.close()
+            new.unlink()
 
     def _read_header(self) -> Header:
         if os.fstat(self._file).st_size < FRAMES_AT:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pstore.backends.base import Capabilities
-from pstore.backends.dbm import has_sqlite_table
+from pstore.backends.dbm import SQLITE_SIDES, has_sqlite_table
 from pstore.backends.generations import FileBackend, FileModule
 from pstore.errors import FormatError, StorageError
 
@@ -27,6 +27,8 @@ class SqlitedictModule(FileModule):
 
     name = "sqlitedict"
     textual = True
+    litter = SQLITE_SIDES
+    unfinished = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> Any:
         """Return the mapping of the file; see `FileModule.open`.
@@ -47,6 +49,7 @@ class SqlitedictModule(FileModule):
             tablename=TABLE,
             flag="n" if flag == "n" else "c",  # its "w" empties the table, and its "r" leaves a connection open
             autocommit=False,
+            journal_mode="MEMORY",  # as `SqliteMapping` says
             encode=bytes,
             decode=bytes,
             outer_stack=False,
