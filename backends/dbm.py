@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pstore.backends import _sqlite_files
+from pstore.backends._file_module import FileModule, beside
 from pstore.backends.base import Capabilities
-from pstore.backends.generations import FileBackend, FileModule, beside
+from pstore.backends.generations import FileBackend
 from pstore.backends.journal import peek
 from pstore.errors import FormatError, StorageError
 
@@ -83,7 +84,7 @@ class SqliteModule(FileModule):
 
     name = "dbm.sqlite3"
     litter = SQLITE_SIDES
-    unfinished = SQLITE_SIDES
+    changing = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> SqliteMapping:
         """Return the mapping of the file; see `FileModule.open`."""

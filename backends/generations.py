@@ -5,7 +5,7 @@ the disk, notes in the journal what they are (that is the moment from which they
 before the note leaves copies, which are dropped at the next open; one after it leaves renames, which are finished. The note
 has length and checksum of each file, which are compared when the store is opened: no module gets to read a damaged file.
 
-This module knows nothing of the modules but what `FileModule` says.
+This module knows nothing of the modules but what `FileModule` in `_file_module` says.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import contextlib
 import os
 import shutil
 import zlib
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from pstore.backends._file_module import FileModule, beside
+from pstore.backends._journal_format import FileState
+from pstore.backends._journaled_tables import FOLD_AT, FOLD_SHARE, JournaledTables
 from pstore.backends.base import check_flag
-from pstore.backends.journal import FileState, Journal, NoJournal, sync_directory
-from pstore.backends.mapping import FOLD_AT, FOLD_SHARE, JournaledTables, update
+from pstore.backends.journal import Journal, NoJournal, sync_directory
 from pstore.backends.versions import VersionedBackend
 from pstore.errors import CorruptRecord, Error, FormatError, StorageError, StoreNotFound
 
@@ -28,45 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _CHUNK: Final = 1 << 20  # bytes read at a time
-
-
-class FileModule(ABC):
-    """What makes a mapping of files.
-
-    Attributes:
-        name: What it is called, in the journal too.
-        layouts: What the names of its files may have behind the store's path: one of these sets, of which all are there.
-        litter: The same for files that it leaves and nobody needs.
-        unfinished: The same for files that are there while another program changes a store's, or has died at that.
-        textual: Whether its keys are strings.
-        slow_to_delete: Whether it is quicker to make new files than to remove more than a few rows.
-    """
-
-    name: str
-    layouts: tuple[tuple[str, ...], ...] = (("",),)
-    litter: tuple[str, ...] = ()
-    unfinished: tuple[str, ...] = ()
-    textual: bool = False
-    slow_to_delete: bool = False
-
-    @abstractmethod
-    def open(self, path: Path, flag: str) -> Any:
-        """Return the mapping of the files: flag "r" for reading, "w" for writing too, "n" for new ones."""
-
-    def close(self, mapping: Any) -> None:
-        """Finish writing, and close; the files are whole then, though the disk may not have them yet."""
-        mapping.close()
-
-    def update(self, mapping: Any, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Store rows in a mapping that was opened for writing, and remove those that are None."""
-        update(mapping, changes, textual=self.textual)
-
-    def files(self, path: Path) -> tuple[str, ...]:
-        """Return what the names of the files of a store have behind its path; nothing where there are none."""
-        for layout in self.layouts:
-            if all(beside(path, suffix).exists() for suffix in layout):
-                return layout
-        return ()
 
 
 class FileBackend(VersionedBackend):
@@ -124,7 +86,7 @@ class FileTables(JournaledTables):
         with self.translated():
             self._finish_switch(readonly=flag == "r")
             there = self._compare()
-            self._refuse_unfinished()
+            self._refuse_changing()
             if there:
                 self.mapping = self.module.open(self.path, "r")
             super().start(flag)
@@ -266,8 +228,8 @@ class FileTables(JournaledTables):
                 raise _damaged(file, message)
         return bool(header.files or self.module.files(self.path))
 
-    def _refuse_unfinished(self) -> None:
-        for suffix in self.module.unfinished:
+    def _refuse_changing(self) -> None:
+        for suffix in self.module.changing:
             file = beside(self.path, suffix)
             if file.exists() and file.stat().st_size:
                 message = (
@@ -307,11 +269,6 @@ class _Unfinished(dict[Any, Any]):
 
     def keys(self) -> Any:
         return self.finish().keys()
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Return the path with something behind its name."""
-    return path.with_name(path.name + suffix)
 
 
 def _open(module: FileModule, path: Path, flag: str, *, durable: bool, timeout: float) -> FileTables:

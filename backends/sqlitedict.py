@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from pstore.backends._file_module import FileModule
 from pstore.backends.base import Capabilities
 from pstore.backends.dbm import SQLITE_SIDES, has_sqlite_table
-from pstore.backends.generations import FileBackend, FileModule
+from pstore.backends.generations import FileBackend
 from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class SqlitedictModule(FileModule):
     name = "sqlitedict"
     textual = True
     litter = SQLITE_SIDES
-    unfinished = SQLITE_SIDES
+    changing = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> Any:
         """Return the mapping of the file; see `FileModule.open`.

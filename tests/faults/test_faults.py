@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from places import KINDS
 
 #: Where stores are made that needn't be on a disk: what the calls do is the same, and takes far less time.
