@@ -22,13 +22,14 @@ class Proxy:
         port: Where it listens.
         cut: At the next COMMIT, once: "before" cuts the connection before the server gets it, "after" when the server has
             answered and before the client gets that; "" leaves it alone.
+        skip: How many of them to leave alone first.
         down: Whether new connections are refused: closed as they come.
         down_after_cut: Whether it goes down with the cut, and all connections with it.
         connections: How many were taken so far.
     """
 
     def __init__(self, target: int, delay: float = 0) -> None:
-        self.cut = ""
+        self.cut, self.skip = "", 0
         self.down = self.down_after_cut = False
         self.connections = 0
         self._target, self._delay = target, delay
@@ -58,7 +59,11 @@ class Proxy:
                 client.close()
                 continue
             self.connections += 1
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # it is away
+                client.close()
+                continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open += [client, server]
@@ -72,6 +77,10 @@ class Proxy:
                 if self._delay:
                     time.sleep(self._delay)
                 if asking and self.cut and COMMIT in data:
+                    if self.skip:
+                        self.skip -= 1
+                        sink.sendall(data)
+                        continue
                     moment, self.cut = self.cut, ""
                     self.down = self.down_after_cut
                     if moment == "before":
