@@ -85,8 +85,8 @@ class FileTables(JournaledTables):
         """Finish what a crash has cut off, compare the files with the journal, and go on as any journaled tables."""
         with self.translated():
             self._finish_switch(readonly=flag == "r")
-            there = self._compare()
             self._refuse_changing()
+            there = self._compare()
             if there:
                 self.mapping = self.module.open(self.path, "r")
             super().start(flag)
