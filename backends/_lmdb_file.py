@@ -94,8 +94,6 @@ def check_file(path: Path, *, walk: bool | None = None) -> Meta | None:
             wanted = size <= WALKED_BYTES if walk is None else walk
             problem = _walk(path, short=short) if short or wanted else ""
         except OSError as error:
-            if isinstance(error, StorageError):
-                raise
             message = f"{path} can't be read: {error.strerror}"
             raise StorageError(message) from error
         if not problem:

@@ -19,7 +19,7 @@ from pstore.backends._lmdb_map import MAP_SIZE, sync_file
 from pstore.backends._lmdb_registry import compact_environment, open_environment, release_environment
 from pstore.backends._lmdb_transaction import LARGEST_ROW, LONGEST_NAME, LmdbTransaction
 from pstore.backends.base import Backend, Capabilities
-from pstore.errors import FormatError, ReadOnlyError, StorageError, StoreClosed, StoreNotFound
+from pstore.errors import Error, FormatError, ReadOnlyError, StorageError, StoreClosed, StoreNotFound
 
 if TYPE_CHECKING:
     from pstore.backends._lmdb_environment import Environment
@@ -29,6 +29,10 @@ class LmdbBackend(Backend):
     """A store in an LMDB file.
 
     Backends of one file in one process share LMDB's environment, whatever their flags.
+
+    Who reads needs the right to write beside the file, as LMDB has it note there what it reads. Without, no writer is let in
+    as long as it is open. Where `-writer` is missing too (a copy that was never opened for writing), a writer that comes
+    meanwhile isn't noticed, and what is read may be wrong.
 
     Args:
         path: The file.
@@ -148,7 +152,7 @@ class LmdbBackend(Backend):
             if linked:
                 with contextlib.suppress(OSError):
                     target.unlink()
-            if isinstance(error, StorageError):
+            if isinstance(error, Error):
                 raise
             message = f"the backup {target} can't be written: {error.strerror}"
             raise StorageError(message) from error
