@@ -35,7 +35,7 @@ class Proxy:
         self._target, self._delay = target, delay
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class Proxy:
 
     def cut_all(self) -> None:
         """Cut every connection."""
-        for end in self._open:
+        for end in list(self._open):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -66,10 +66,18 @@ class Proxy:
                 continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open += [client, server]
-            answers = threading.Event()  # set when answers are to be held back
-            for ends in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(*ends, answers, ends[0] is client), daemon=True).start()
+                self._open.add(end)
+            threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        held = threading.Event()  # set when answers are to be held back
+        answers = threading.Thread(target=self._pump, args=(server, client, held, False), daemon=True)
+        answers.start()
+        self._pump(client, server, held, True)
+        answers.join()
+        for end in (client, server):
+            self._open.discard(end)
+            end.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, held: threading.Event, asking: bool) -> None:
         with contextlib.suppress(OSError):

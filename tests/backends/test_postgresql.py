@@ -18,6 +18,7 @@ from typing import Any
 
 import postgres_server
 import pytest
+from hypothesis import settings
 from places import postgresql_url
 from proxy import Proxy
 
@@ -33,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class TestPostgresql(BackendSuite):
     """The contract, each directory being a schema."""
 
+    #: Fewer than others, as each step is a round trip.
+    machine_settings = settings(BackendSuite.machine_settings, max_examples=15)
     readers = 60  # each has a connection, and the server a process
 
     def open_backend(self, directory: Path, flag: str = "c", *, durable: bool = True, timeout: float = 5.0) -> Backend:
@@ -221,18 +224,13 @@ def test_a_savepoint_that_is_cut(db: pstore.Store, proxy: Proxy, server: Any, sc
 
 @pytest.mark.parametrize("moment, looked_up", list(itertools.product(["before", "after"], [True, False])))
 def test_a_rename_that_is_cut(
-    server: Any,
-    proxy: Proxy,
-    schema: str,
-    moment: str,
-    looked_up: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    proxy: Proxy, schema: str, moment: str, looked_up: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is looked up as any other commit is: it was made and returns, or wasn't and can be made; or the next call finds out."""
     staff: Any = ModuleType("staff_of_two")
     staff.Old, staff.New = (type(name, (), {"__module__": "staff_of_two"}) for name in ("Old", "New"))
     monkeypatch.setitem(sys.modules, "staff_of_two", staff)
-    old, new = "staff_of_two.Old", "staff_of_two.New"
+    server, old, new = postgres_server.server(), "staff_of_two.Old", "staff_of_two.New"
     with pstore.open(server.url(schema, port=proxy.port, timeout=1), allow=["staff_of_two"]) as db:
         person = db["person"] = staff.Old()
         db.commit()
