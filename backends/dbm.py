@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pstore.backends import _sqlite_files
+from pstore.backends._file_module import FileModule, beside
 from pstore.backends.base import Capabilities
-from pstore.backends.generations import FileBackend, FileModule, beside
+from pstore.backends.generations import FileBackend
 from pstore.backends.journal import peek
 from pstore.errors import FormatError, StorageError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
+#: What SQLite keeps beside a file that is being changed; gone when all is in the file.
+SQLITE_SIDES: Final = ("-journal", "-wal", "-shm")
 CREATE: Final = "CREATE TABLE Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)"
 GET: Final = "SELECT value FROM Dict WHERE key = ?"
 PUT: Final = "REPLACE INTO Dict (key, value) VALUES (?, ?)"
@@ -80,6 +83,8 @@ class SqliteModule(FileModule):
     """`dbm.sqlite3`, by its files."""
 
     name = "dbm.sqlite3"
+    litter = SQLITE_SIDES
+    changing = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> SqliteMapping:
         """Return the mapping of the file; see `FileModule.open`."""
@@ -110,8 +115,9 @@ class SqliteMapping(MutableMapping[bytes, bytes]):
             self.connection.execute("PRAGMA trusted_schema = OFF")
             self.connection.execute("PRAGMA cell_size_check = ON")
             if flag != "r":
-                # What is written is a copy, which is thrown away after a crash, and synced by whoever made it.
-                self.connection.execute("PRAGMA journal_mode = DELETE")
+                # What is written is a copy, which is thrown away after a crash, and synced by whoever made it. A file
+                # with the changes to undo would outlive a copy that failed, and be applied to the next one.
+                self.connection.execute("PRAGMA journal_mode = MEMORY")
                 self.connection.execute("PRAGMA synchronous = OFF")
             if flag == "n":
                 self.connection.execute(CREATE)
