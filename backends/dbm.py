@@ -1,7 +1,9 @@
 """The modules of the standard `dbm` family as backends: which there are, what their files look like, what they take.
 
 `dbm.sqlite3` is spoken to as what it is, an SQLite file with one table: the standard module commits each row by itself, works
-in one thread only, and is there from Python 3.13 on; its files are the same.
+in one thread only, and is there from Python 3.13 on. Its files are the same: the standard module reads ours, key by key as blobs,
+and copies that it has written are opened here. When it opens one for writing, it changes the file's header (`journal_mode = wal`);
+the checksum no longer holds then, and the journal has to be removed.
 """
 
 from __future__ import annotations
