@@ -1,37 +1,27 @@
-"""Connections to one PostgreSQL server: a bounded pool, made anew after the server was away; and the driver's errors as ours.
+"""Connections to one PostgreSQL server: a bounded pool, made anew after the server was away; and its round trips.
 
-Who leases a connection has it alone until it is given back. This module knows the driver and the states of a connection;
-it knows no table and no statement but ROLLBACK.
+Who leases a connection has it alone until it is given back. This module knows the states of a connection; it knows no table
+and no statement but ROLLBACK.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pstore.errors import (
-    CommitUncertain,
-    ConnectionLost,
-    CorruptRecord,
-    Error,
-    FormatError,
-    ReadOnlyError,
-    StorageError,
-    StoreClosed,
-    StoreLocked,
-)
+from pstore.backends._postgresql_address import driver
+from pstore.backends._postgresql_errors import AGAIN, translate
+from pstore.errors import ConnectionLost, StoreClosed, StoreLocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import ModuleType
 
     import psycopg
-    from typing_extensions import Self
+
+    from pstore.backends._postgresql_address import Address
 
     Connection = psycopg.Connection[Any]
     #: With its parameters.
@@ -40,101 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROLLBACK: Final = b"ROLLBACK"
-
-#: What libpq is asked for where neither the URL nor its environment says otherwise: a machine that has vanished is
-#: noticed within half a minute, not after the hours that the system's own settings take.
-_KEEPALIVE: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
-
-
-def driver() -> ModuleType:
-    """Return psycopg.
-
-    Raises:
-        StorageError: It isn't installed, or can't be imported.
-    """
-    try:
-        import psycopg
-    except ImportError as error:
-        message = f"a PostgreSQL store needs the driver psycopg 3 ({error}): pip install 'pstore-db[postgresql]'"
-        raise StorageError(message) from error
-    return psycopg
-
-
-class Address(NamedTuple):
-    """Where a store is, as its URL says it.
-
-    Attributes:
-        conninfo: libpq's own parameters.
-        schema: The schema that has the store's tables.
-        timeout: How long to wait for another writer, for a connection, and for a server that is away, in seconds.
-        pool: How many connections there may be.
-        shown: The URL, without what is secret.
-    """
-
-    conninfo: dict[str, Any]
-    schema: str
-    timeout: float
-    pool: int
-    shown: str
-
-    @classmethod
-    def of(cls, url: str, *, timeout: float | None = None) -> Self:
-        """Take a URL apart.
-
-        Args:
-            url: As libpq takes it; `schema`, `timeout` and `pool` in its query are ours.
-            timeout: In place of the URL's.
-
-        Raises:
-            ValueError: It isn't one that libpq takes, or one of our parameters is wrong.
-        """
-        psycopg = driver()
-        base, _, query = url.partition("?")
-        ours = {"schema": "pstore", "timeout": "5", "pool": "20"}
-        theirs = []
-        for part in filter(None, query.split("&")):
-            name, _, value = part.partition("=")
-            if name in ours:
-                ours[name] = unquote(value)
-            else:
-                theirs.append(part)
-        try:
-            conninfo: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(
-                "?".join([base, *filter(None, ["&".join(theirs)])])
-            )
-        except psycopg.Error as error:
-            # What libpq says may quote a password.
-            reason = "it has a secret, so it isn't shown" if "@" in base or "password" in query else f"{url!r}: {error}"
-            message = f"libpq can't read the URL ({reason}); it is postgresql://user@host:port/database?schema=name"
-            raise ValueError(message) from None
-        try:
-            seconds, pool = float(ours["timeout"]) if timeout is None else timeout, int(ours["pool"])
-        except ValueError:
-            seconds, pool = -1.0, 0
-        if not 0 <= seconds < 10**6 or pool < 1:
-            message = (
-                f"timeout is a number of seconds and pool a number of connections, at least 1,"
-                f" not {ours['timeout']!r} and {ours['pool']!r}"
-            )
-            raise ValueError(message)
-        schema = ours["schema"]
-        if not schema or "\0" in schema or len(schema.encode()) > 63:
-            message = f"a schema's name has 1 to 63 bytes, and {schema!r} hasn't"
-            raise ValueError(message)
-        user, host, port = (conninfo.get(part, "") for part in ("user", "host", "port"))
-        place = f"{user and user + '@'}{host}{port and f':{port}'}"
-        return cls(
-            conninfo, schema, seconds, pool, f"postgresql://{place}/{conninfo.get('dbname', '')}?schema={schema}"
-        )
-
-    def options(self) -> dict[str, Any]:
-        """Return what the driver is to connect with."""
-        defaults: dict[str, Any] = {"fallback_application_name": "pstore", **_KEEPALIVE}
-        if "PGCONNECT_TIMEOUT" not in os.environ:
-            defaults["connect_timeout"] = max(2, int(self.timeout))
-        # Statements aren't prepared: each is one round trip from its first use on, and a pooler such as PgBouncer, which
-        # may hand every transaction to another server process, can stand in between.
-        return {**defaults, **self.conninfo, "autocommit": True, "prepare_threshold": None}
 
 
 class Pool:
@@ -157,7 +52,7 @@ class Pool:
         self._free = threading.Semaphore(address.pool)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._closed = False
+        self._closed = self._connected = False
 
     # ------------------------------------------------------------- connections
 
@@ -246,12 +141,20 @@ class Pool:
         finally:
             self._count()
         with self._guard:
+            self._connected = True
             if not self._closed:
                 self._open.add(connection)
                 return connection
         connection.close()
         self.check()
         raise AssertionError  # it is closed
+
+    def _runs(self) -> bool:
+        """Whether the server takes connections, though it may refuse ours."""
+        options = {**self.address.conninfo, "connect_timeout": 2}
+        pq = self._psycopg.pq
+        conninfo = self._psycopg.conninfo.make_conninfo(**options)
+        return bool(pq.PGconn.ping(conninfo.encode()) == pq.Ping.OK)
 
     def _clean(self, connection: Connection) -> None:
         status, pq = connection.info.transaction_status, self._psycopg.pq
@@ -284,7 +187,7 @@ class Pool:
             one: Whether it is one statement; else it has no parameters, and the rows are those of the last one.
         """
         self._count()
-        with self.translated(connection):
+        with self._translated(connection):
             cursor = connection.execute(statement, parameters, binary=one)
             while cursor.nextset():
                 pass
@@ -300,23 +203,38 @@ class Pool:
                 lost.
         """
         self._count()
-        with self.translated(connection, commit=commit), connection.pipeline():
-            for statement, parameters in statements:
-                connection.execute(statement, parameters)
+        with self._translated(connection, commit=commit):
+            failed = None
+            try:
+                with connection.pipeline():
+                    try:
+                        for statement, parameters in statements:
+                            connection.execute(statement, parameters)
+                    except BaseException as error:  # noqa: BLE001  # the driver would log what fails behind it; it's raised below
+                        failed = error
+            except self._psycopg.Error:
+                if failed is None:
+                    raise
+            if failed is not None:
+                raise failed
 
     def retry(self, function: Callable[[], T]) -> T:
         """Call what may be done again until it passes or the time is over, and return what it returns.
 
-        It is done again, after a wait, where a connection was lost or couldn't be made, and where the server asks for it.
+        It is done again, after a wait, where a connection was lost or couldn't be made, and where the server asks for it. Before
+        the first connection it isn't where the server runs and refuses it: a name or a password is wrong.
         """
-        deadline, wait = time.monotonic() + self.address.timeout, 0.01
+        deadline, wait, refused = time.monotonic() + self.address.timeout, 0.01, 0
         while True:
             try:
                 return function()
             except (ConnectionLost, StoreLocked) as error:
                 if isinstance(error, ConnectionLost):
                     self.forget_idle()
-                elif getattr(error.__cause__, "sqlstate", None) not in _AGAIN:
+                    refused += not self._connected and self._runs()
+                    if refused == 2:  # once it may have come up since
+                        raise
+                elif getattr(error.__cause__, "sqlstate", None) not in AGAIN:
                     raise
                 if time.monotonic() + wait > deadline:
                     raise
@@ -327,47 +245,16 @@ class Pool:
         with self._guard:
             self.round_trips += 1
 
-    # ------------------------------------------------------------------- errors
-
     @contextlib.contextmanager
-    def translated(self, connection: Connection, *, commit: bool = False) -> Iterator[None]:
+    def _translated(self, connection: Connection, *, commit: bool = False) -> Iterator[None]:
         """Turn the driver's errors into ours."""
         try:
             yield
         except self._psycopg.Error as error:
-            raise self._translate(error, connection, commit=commit) from error
-
-    def _translate(self, error: psycopg.Error, connection: Connection, *, commit: bool) -> Error:
-        state, text = error.sqlstate or "", str(error).strip()
-        if self._closed:
-            return StoreClosed(f"{self} is closed")
-        if commit and (connection.closed or state in _LOST or state == "40003"):
-            return CommitUncertain(f"{self}: the connection was lost in the middle of a commit: {text}")
-        if connection.closed or state in _LOST:
-            return ConnectionLost(
-                f"{self}: the connection was lost: {text}; nothing of the transaction is stored: roll back and begin anew"
-            )
-        if state == "55P03":
-            return StoreLocked(
-                f"{self}: another writer held the store for more than {self.address.timeout} s; try again later"
-            )
-        if state in _AGAIN:
-            return StoreLocked(f"{self}: the server asks to try again: {text}; nothing of the transaction is stored")
-        if state == "25006":
-            return ReadOnlyError(f"{self} can't be written, as this server only reads: {text}; connect to the primary")
-        if state in ("42P01", "3F000", "42703"):
-            return FormatError(f"{self}: tables of the store are missing: {text}; open it again, or restore a backup")
-        if state.startswith("XX00") or state == "22021":
-            return CorruptRecord(f"{self} is damaged: {text}; restore it from a backup")
-        if state in ("54000", "22001"):
-            return StorageError(f"{self}: a key or row is larger than the server takes: {text}; keep it in parts")
-        return StorageError(f"{self}: the server says: {text} ({state or type(error).__name__})")
+            if self._closed:
+                message = f"{self} is closed"
+                raise StoreClosed(message) from error
+            raise translate(error, self.address, lost=bool(connection.closed), commit=commit) from error
 
 
-#: SQLSTATE: connection exceptions; the server shuts down, has crashed or starts; the session was ended for being idle.
-_LOST: Final = frozenset(
-    {"08000", "08001", "08003", "08004", "08006", "08007", "08P01", "57P01", "57P02", "57P03", "57P05", "25P03"}
-)
-#: It couldn't serve two transactions side by side: not in one order, or for a deadlock.
-_AGAIN: Final = frozenset({"40001", "40P01"})
 _abandoned: Final[list[Connection]] = []

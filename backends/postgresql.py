@@ -11,7 +11,8 @@ import os
 import weakref
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from pstore.backends._postgresql_pool import Address, Pool
+from pstore.backends._postgresql_address import Address
+from pstore.backends._postgresql_pool import Pool
 from pstore.backends._postgresql_transaction import (
     COMMIT,
     LARGEST_ROW,
@@ -92,7 +93,7 @@ class PostgresqlBackend(Backend):
         self._durability = DURABLE if durable else NOT_DURABLE
         _backends.add(self)
         try:
-            self._open(flag)
+            self.pool.retry(lambda: self._open(flag))
         except BaseException:
             self.close()
             raise
@@ -177,7 +178,7 @@ class PostgresqlBackend(Backend):
             message = f"there is no store at {self}; check the URL, or make one with pstore.open(url, 'c')"
             raise StoreNotFound(message)
         if flag == "n":
-            writer = self.begin(write=True)
+            writer = self._begin(write=True)
             try:
                 for table in TABLES:
                     writer.empty(table)

@@ -9,11 +9,12 @@ This module changes the store and the objects; when that may be done is for the 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pstore import names as naming
-from pstore import rows
+from pstore import renaming, rows
 from pstore.catalog import refusal
 from pstore.conflicts import Conflicts, Work
 from pstore.declare import is_declared
@@ -137,13 +138,23 @@ class Committer:
         self._finish_undoing()
         if self._conflicts.refused is not None:
             raise self._conflicts.refused
-        self._allocator.save()
         work = Work()
+        return self._make(work, lambda: self._gather_and_write(work, note))
+
+    def rename(self, old: object, new: object) -> Commit:
+        """Write that a class has another name, where nothing else has changed; see `renaming.write`."""
+        return self._make(Work(), lambda: self._write_rename(old, new))
+
+    def _make(self, work: Work, write: Callable[[], Commit]) -> Commit:
+        """Make a commit, or leave everything as it was; where it isn't known whether it was made, find out.
+
+        Args:
+            work: What it writes; filled in by `write`.
+            write: Writes and commits.
+        """
+        self._allocator.save()
         try:
-            self._gather(work)
-            done = Commit(self._allocator.head.revision)
-            if work.changed or work.names or self._aside:
-                done = self._write(work, note)
+            done = write()
         except BaseException as error:
             if isinstance(error, Error) and not isinstance(error, CommitUncertain):
                 self._attempt = None  # the backend says that nothing was written
@@ -161,7 +172,8 @@ class Committer:
             self._publish(work, done.revision)
             raise
         if work.mine:
-            self._snapshot()  # what was merged becomes what the store has now
+            with suppress(ConnectionLost):  # it is made; the next transaction does this, else
+                self._snapshot()  # what was merged becomes what the store has now
         return done
 
     def _after_interruption(self, error: BaseException) -> Commit:
@@ -351,6 +363,12 @@ class Committer:
             self._changes.check_picklable(value, f"db[{name!r}]")  # allowing a lock or a file would be no remedy
             raise refusal(error.module, error.qualname, where=f"db[{name!r}]", reason=error.reason) from None
 
+    def _gather_and_write(self, work: Work, note: str) -> Commit:
+        self._gather(work)
+        if work.changed or work.names or self._aside:
+            return self._write(work, note)
+        return Commit(self._allocator.head.revision)
+
     def _write(self, work: Work, note: str) -> Commit:
         self._guard.check_writable(self._what_changed(work.changed, work.names))
         writer = self._transactions.write()
@@ -373,13 +391,24 @@ class Committer:
         head = head._replace(revision=revision, names=head.names + added)
         put_head(writer, head)
         done = Commit(revision, entry.keys, tuple(work.names))
-        self._attempt = _Attempt(work, done, log_row, head, dict(self._names.pending))
-        writer.commit()
-        self._transactions.writer = None
-        self._allocator.head = head
+        self._end_writing(writer, _Attempt(work, done, log_row, head, dict(self._names.pending)))
         if not overtaken and not work.mine:
             self._transactions.current_to = revision
         return done
+
+    def _write_rename(self, old: object, new: object) -> Commit:
+        writer = self._transactions.write()
+        renamed = renaming.write(writer, self._catalog, self._allocator.head, old, new)
+        done = Commit(renamed.head.revision, renamed.keys)
+        self._end_writing(writer, _Attempt(Work(), done, renamed.log_row, renamed.head, {}))
+        return done
+
+    def _end_writing(self, writer: Transaction, attempt: _Attempt) -> None:
+        """Have the backend commit."""
+        self._attempt = attempt
+        writer.commit()
+        self._transactions.writer = None
+        self._allocator.head = attempt.head
 
     def _put_aside(self, revision: int, written: set[int]) -> Iterator[tuple[Key, bytes]]:
         """Yield the rows that were put aside and aren't written yet, as those of this revision; enter their keys."""

@@ -31,19 +31,21 @@ if TYPE_CHECKING:
 
 
 class Renamed(NamedTuple):
-    """What a rename has written.
+    """What a rename has written, and not committed yet.
 
     Attributes:
-        revision: The number of the commit.
         keys: The keys of the classes.
+        log_row: Its row in the log.
+        head: The counters that it leaves.
     """
 
-    revision: int
     keys: tuple[int, ...]
+    log_row: bytes
+    head: Head
 
 
 def write(writer: Transaction, catalog: Catalog, head: Head, old: object, new: object) -> Renamed:
-    """Write and commit that a class has another name.
+    """Write that a class has another name.
 
     Args:
         writer: A transaction that has written nothing yet.
@@ -83,10 +85,10 @@ def write(writer: Transaction, catalog: Catalog, head: Head, old: object, new: o
     keys = tuple(make_key(code, 0) for code in renamed)
     bodies = [rows.pack_class(name._replace(version=found.version)) for found in renamed.values()]
     put_classes(writer, dict(zip(keys, bodies, strict=True)), revision)
-    put_log(writer, revision, rows.new_log_entry(f"rename_class: {old_name} is now {name}", keys, ()))
-    put_head(writer, head._replace(revision=revision))
-    writer.commit()
-    return Renamed(revision, keys)
+    log_row = put_log(writer, revision, rows.new_log_entry(f"rename_class: {old_name} is now {name}", keys, ()))
+    head = head._replace(revision=revision)
+    put_head(writer, head)
+    return Renamed(keys, log_row, head)
 
 
 def _old_name(old: object, names: dict[int, ClassName]) -> str:

@@ -16,17 +16,17 @@ object stays in the compared set while anything outside it holds one of its cont
 
 from __future__ import annotations
 
+from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pstore import renaming
 from pstore.aside import Aside
 from pstore.cache import Cache, Limits
 from pstore.catalog import Catalog
 from pstore.changes import Changes
 from pstore.committer import Commit, Committer, Parts
 from pstore.conflicts import Conflicts
-from pstore.errors import MissingRecord, StoreClosed, Uncommitted
+from pstore.errors import ConnectionLost, MissingRecord, StoreClosed, Uncommitted
 from pstore.ghosts import Ghosts
 from pstore.guard import Guard
 from pstore.identity import IdentityMap
@@ -319,12 +319,12 @@ class Session:
             self._snapshot()  # so that what others have written is known up to here
             self._committer.end()
             try:
-                done = renaming.write(self._transactions.write(), self._catalog, self._allocator.head, old, new)
-                self._transactions.end()
-                self._snapshot()  # finds the rename in the log, as other sessions do
+                done = self._committer.rename(old, new)
+                with suppress(ConnectionLost):  # it is made; the next transaction does this, else
+                    self._snapshot()  # finds the rename in the log, as other sessions do
+                return done
             finally:
                 self._transactions.end()
-            return Commit(done.revision, done.keys)
 
     def savepoint(self) -> int:
         """Put what has changed aside; return the number of the savepoint."""

@@ -368,6 +368,8 @@ class Store(MutableMapping[str, Any]):
             Uncommitted: There are changes that aren't committed.
             ClassNotAllowed: The new class isn't allowed.
             ClassNotFound: There is no class of the new name.
+            CommitUncertain: As for `commit`; nor is it known whether the class was renamed.
+            ConnectionLost: The server can't be reached, and nothing was written.
             NewerVersion: The store has objects of a newer version than the new class is declared with.
             ReadOnlyError: The store was opened for reading.
             TypeError: One of the two is neither a name nor a class, or is a builtin type.

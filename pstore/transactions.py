@@ -258,9 +258,19 @@ def put_head(writer: Transaction, head: Head) -> None:
 def create(backend: Backend) -> None:
     """Write the counters and the id of a new store, where there is none.
 
+    It is tried once more where the connection breaks in the middle: what came of it is seen then.
+
     Raises:
+        ConnectionLost: The server can't be reached.
         FormatError: There is none and it can't be written, or there is one that is being copied to here.
     """
+    try:
+        _create(backend)
+    except ConnectionLost:
+        _create(backend)
+
+
+def _create(backend: Backend) -> None:
     reader = backend.begin()
     try:
         exists = _has_store(reader, backend)

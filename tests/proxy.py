@@ -22,19 +22,20 @@ class Proxy:
         port: Where it listens.
         cut: At the next COMMIT, once: "before" cuts the connection before the server gets it, "after" when the server has
             answered and before the client gets that; "" leaves it alone.
+        skip: How many of them to leave alone first.
         down: Whether new connections are refused: closed as they come.
         down_after_cut: Whether it goes down with the cut, and all connections with it.
         connections: How many were taken so far.
     """
 
     def __init__(self, target: int, delay: float = 0) -> None:
-        self.cut = ""
+        self.cut, self.skip = "", 0
         self.down = self.down_after_cut = False
         self.connections = 0
         self._target, self._delay = target, delay
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
@@ -44,7 +45,7 @@ class Proxy:
 
     def cut_all(self) -> None:
         """Cut every connection."""
-        for end in self._open:
+        for end in list(self._open):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -58,13 +59,25 @@ class Proxy:
                 client.close()
                 continue
             self.connections += 1
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # it is away
+                client.close()
+                continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open += [client, server]
-            answers = threading.Event()  # set when answers are to be held back
-            for ends in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(*ends, answers, ends[0] is client), daemon=True).start()
+                self._open.add(end)
+            threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        held = threading.Event()  # set when answers are to be held back
+        answers = threading.Thread(target=self._pump, args=(server, client, held, False), daemon=True)
+        answers.start()
+        self._pump(client, server, held, True)
+        answers.join()
+        for end in (client, server):
+            self._open.discard(end)
+            end.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, held: threading.Event, asking: bool) -> None:
         with contextlib.suppress(OSError):
@@ -72,6 +85,10 @@ class Proxy:
                 if self._delay:
                     time.sleep(self._delay)
                 if asking and self.cut and COMMIT in data:
+                    if self.skip:
+                        self.skip -= 1
+                        sink.sendall(data)
+                        continue
                     moment, self.cut = self.cut, ""
                     self.down = self.down_after_cut
                     if moment == "before":

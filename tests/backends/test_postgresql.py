@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import postgres_server
 import pytest
+from hypothesis import settings
 from places import postgresql_url
 from proxy import Proxy
 
@@ -30,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class TestPostgresql(BackendSuite):
     """The contract, each directory being a schema."""
 
+    #: Fewer than others, as each step is a round trip.
+    machine_settings = settings(BackendSuite.machine_settings, max_examples=15)
     readers = 60  # each has a connection, and the server a process
 
     def open_backend(self, directory: Path, flag: str = "c", *, durable: bool = True, timeout: float = 5.0) -> Backend:
@@ -216,7 +222,95 @@ def test_a_savepoint_that_is_cut(db: pstore.Store, proxy: Proxy, server: Any, sc
         assert other["after"] == other["before"] == [[number] for number in range(300)]
 
 
+@pytest.mark.parametrize("moment, looked_up", list(itertools.product(["before", "after"], [True, False])))
+def test_a_rename_that_is_cut(
+    proxy: Proxy, schema: str, moment: str, looked_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked up as any other commit is: it was made and returns, or wasn't and can be made; or the next call finds out."""
+    staff: Any = ModuleType("staff_of_two")
+    staff.Old, staff.New = (type(name, (), {"__module__": "staff_of_two"}) for name in ("Old", "New"))
+    monkeypatch.setitem(sys.modules, "staff_of_two", staff)
+    server, old, new = postgres_server.server(), "staff_of_two.Old", "staff_of_two.New"
+    with pstore.open(server.url(schema, port=proxy.port, timeout=1), allow=["staff_of_two"]) as db:
+        person = db["person"] = staff.Old()
+        db.commit()
+        proxy.cut, proxy.down_after_cut, made = moment, not looked_up, moment == "after"
+        if looked_up and made:
+            done = db.rename_class(old, new)
+            assert (done.revision, len(done.keys)) == (2, 1)
+        else:
+            with pytest.raises(pstore.ConnectionLost) as caught:
+                db.rename_class(old, new)
+            assert isinstance(caught.value, pstore.CommitUncertain) == (not looked_up)
+            proxy.down = False
+            assert db.revision == 1 + made
+        if not made:
+            assert type(person).__name__ == "Old"
+            assert db.rename_class(old, new).revision == 2
+        assert isinstance(person, staff.New)
+        person.age = 5
+        db.commit()
+    assert count(server, schema) == 3
+
+
 # ------------------------------------------------------------------------------------------------- servers that go away
+
+
+def test_opening_waits_for_the_server(proxy: Proxy, server: Any, schema: str) -> None:
+    """Where it is away, or goes in the middle, opening and making a store try again within the timeout."""
+    proxy.down = True
+    up = threading.Timer(0.3, setattr, [proxy, "down", False])
+    up.start()
+    with pstore.open(server.url(schema, port=proxy.port, timeout=20)) as db:
+        db["atom"] = 1
+    up.join()
+    assert stored(server, schema, "atom") == 1
+    for number, moment in enumerate(["before", "after"] * 2):
+        proxy.cut, proxy.skip = moment, number // 2  # the COMMIT of the tables, or that of the counters
+        with pstore.open(server.url(f"{schema}_{number}", port=proxy.port)) as db:
+            assert proxy.cut == ""
+            db["atom"] = number
+        assert stored(server, f"{schema}_{number}", "atom") == number
+
+
+def test_opening_doesnt_wait_for_ever(proxy: Proxy, server: Any, schema: str) -> None:
+    """Behind the timeout it says which server is away; one that runs and refuses is not tried again and again."""
+    proxy.down = True
+    with pytest.raises(pstore.ConnectionLost, match=f"{proxy.port}.* can't be reached"):
+        pstore.open(server.url(schema, port=proxy.port, timeout=0.3))
+    proxy.down = False
+    started = time.monotonic()
+    with pytest.raises(pstore.ConnectionLost, match="no_database"):
+        pstore.open(server.url(schema, timeout=100).replace("/pstore?", "/no_database?"))
+    assert time.monotonic() - started < 60  # not the timeout
+
+
+def test_a_broken_connection_logs_nothing(
+    db: pstore.Store, proxy: Proxy, server: Any, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it means is raised; the driver's log has nothing to add."""
+    for moment in ("before", "after"):
+        db["list"].append(1)
+        proxy.cut = moment
+        with contextlib.suppress(pstore.ConnectionLost):
+            db.commit()
+        db.commit()
+        db["list"].append(2)
+        proxy.cut_all()
+        with contextlib.suppress(pstore.ConnectionLost):
+            db.commit()
+        db.commit()
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tester'")
+        db.rollback()
+    backend = open_backend(server.url(schema))
+    writer = backend.begin(write=True)
+    writer.put_many("names", [("x", b"x")])
+    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tester'")
+    with pytest.raises(pstore.CommitUncertain):
+        writer.commit()
+    backend.close()
+    assert caplog.records == []
+    assert stored(server, schema) == [0, 1, 2, 1, 2]
 
 
 def test_the_server_process_is_terminated(db: pstore.Store, server: Any, schema: str) -> None:

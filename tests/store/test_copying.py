@@ -39,6 +39,8 @@ class Failing:
         self.left = at
 
     def __call__(self, verb: str) -> None:
+        if verb not in {"put", "commit"}:
+            return
         self.left -= 1
         if not self.left:
             raise pstore.StorageError(f"no room left for this {verb}")
@@ -127,15 +129,15 @@ def test_every_key_and_row(any_kind: Kind, tmp_path: Path) -> None:
     with pstore.open(backend) as db:
         db["n"] = 1
     keys = [0, 1, 2**44, 2**63 - 1, 2**63, 2**64 - 1]
-    longest = any_kind.make(tmp_path).capabilities.longest_name or 2000
+    (tmp_path / "copy").mkdir()
+    target = any_kind.make(tmp_path / "copy")
+    longest = target.capabilities.longest_name or 2000
     with_names = ["", "\0", "a", "a\0", "ä" * (longest // 2), "\uffff", "\U00010000"]
     writer = backend.begin(write=True)
     writer.put_many("records", [(key, rows.seal(rows.record_place(key), b"")) for key in keys])
     writer.put_many("log", [(key, rows.seal(rows.log_place(key), b"l")) for key in keys])
     writer.put_many("names", [(name, rows.seal(rows.name_place(name), b"n")) for name in with_names])
     writer.commit()
-    (tmp_path / "copy").mkdir()
-    target = any_kind.make(tmp_path / "copy")
     try:
         pstore.copy(backend, target)
         assert content(target) == content(backend)

@@ -345,17 +345,15 @@ def test_the_connection_breaks(remote: Wrapper) -> None:
         db["tree"], count = grow(10, 2)
     with opened(remote) as db:
         root = db["tree"]
-        begin, failing = remote.inner.lookup, [True]
 
-        def lookup(table: Any, key: Any, moment: int) -> Any:
-            if table == "records" and failing[0]:
+        def lose(verb: str) -> None:
+            if verb == "get":
                 raise pstore.ConnectionLost("gone")
-            return begin(table, key, moment)
 
-        remote.inner.lookup = lookup
+        remote.before = lose
         with pytest.raises(pstore.ConnectionLost):
             root.number  # noqa: B018
-        failing[0] = False
+        remote.before = lambda verb: None
         assert len(breadth_first(root)) == count
 
 

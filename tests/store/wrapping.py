@@ -17,7 +17,8 @@ class Wrapper(Backend):
     """A backend around another one.
 
     Attributes:
-        before: Called with the name of each changing method before it does anything; what it raises is raised.
+        before: Called with the name of each method but `scan` and `rollback`, "get", "put", ..., before it does anything; what
+            it raises is raised.
         stored: Returns what is stored in place of a row, called with table, key and row.
         asked: The tables that were read, each with the number of rows that were asked for, or None for a scan.
         read: How many bytes of records came back.
@@ -61,6 +62,7 @@ class Wrapped(Transaction):
         self.backend, self.inner = backend, inner
 
     def get_many(self, table: Any, keys: Any) -> Any:
+        self.backend.before("get")
         self.backend.asked.append((table, len(keys)))
         found = self.inner.get_many(table, keys)
         self.backend.read += sum(len(row) for row in found if row is not None) if table == "records" else 0
@@ -75,6 +77,7 @@ class Wrapped(Transaction):
         self.inner.put_many(table, [(key, self.backend.stored(table, key, row)) for key, row in items])
 
     def delete_many(self, table: Any, keys: Any) -> None:
+        self.backend.before("delete")
         self.inner.delete_many(table, keys)
 
     def commit(self) -> None:
