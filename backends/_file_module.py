@@ -21,8 +21,8 @@ class FileModule(ABC):
     Attributes:
         name: What it is called, in the journal too.
         layouts: What the names of its files may have behind the store's path: one of these sets, of which all are there.
-        litter: The same for files that it leaves and nobody needs.
-        changing: The same for files that are there while another program changes a store's, or has died at that.
+        litter: The names of files that it leaves and nobody needs; "*" stands for the store's.
+        changing: What files have behind the store's path that are there while another program changes a store's, or has died at that.
         textual: Whether its keys are strings.
         slow_to_delete: Whether it is quicker to make new files than to remove more than a few rows.
     """
@@ -45,6 +45,11 @@ class FileModule(ABC):
     def update(self, mapping: Any, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Store rows in a mapping that was opened for writing, and remove those that are None."""
         update(mapping, changes, textual=self.textual)
+
+    def remove_litter(self, path: Path) -> None:
+        """Remove what the module has left beside the files of a path."""
+        for name in self.litter:
+            path.with_name(name.replace("*", path.name)).unlink(missing_ok=True)
 
     def files(self, path: Path) -> tuple[str, ...]:
         """Return what the names of the files of a store have behind its path; nothing where there are none."""

@@ -1,7 +1,9 @@
 """The modules of the standard `dbm` family as backends: which there are, what their files look like, what they take.
 
 `dbm.sqlite3` is spoken to as what it is, an SQLite file with one table: the standard module commits each row by itself, works
-in one thread only, and is there from Python 3.13 on; its files are the same.
+in one thread only, and is there from Python 3.13 on. Its files are the same: the standard module reads ours, key by key as blobs,
+and copies that it has written are opened here. When it opens one for writing, it changes the file's header (`journal_mode = wal`);
+the checksum no longer holds then, and the journal has to be removed.
 """
 
 from __future__ import annotations
@@ -35,6 +37,12 @@ KEYS: Final = "SELECT key FROM Dict"
 COUNT: Final = "SELECT count(*) FROM Dict"
 FIND_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
+_LITTER: Final[dict[str, tuple[str, ...]]] = {
+    "dbm.dumb": ("*.bak",),
+    "dbm.ndbm": (
+        "__db.*.db",
+    ),  # Berkeley DB's, where making a file has failed; the next attempt would wait for it for ever
+}
 _REMEDIES: Final = {
     "dbm.gnu": "install it (on Debian and Ubuntu: apt install python3-gdbm, for the system's own Python), or compile Python"
     " where gdbm's headers are (libgdbm-dev)",
@@ -55,7 +63,7 @@ class StandardModule(FileModule):
         self.name = name
         self.layouts = layouts
         self.slow_to_delete = name == "dbm.dumb"  # which writes its whole index for each
-        self.litter = (".bak",) if name == "dbm.dumb" else ()
+        self.litter = _LITTER.get(name, ())
 
     def open(self, path: Path, flag: str) -> Any:
         """Return the mapping of the files; see `FileModule.open`."""
@@ -83,7 +91,7 @@ class SqliteModule(FileModule):
     """`dbm.sqlite3`, by its files."""
 
     name = "dbm.sqlite3"
-    litter = SQLITE_SIDES
+    litter = tuple("*" + side for side in SQLITE_SIDES)
     changing = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> SqliteMapping:

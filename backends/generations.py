@@ -178,8 +178,7 @@ class FileTables(JournaledTables):
                 self.module.close(mapping)
             raise
         self.module.close(mapping)
-        for suffix in self.module.litter:
-            beside(new, suffix).unlink(missing_ok=True)
+        self.module.remove_litter(new)
         states = []
         for suffix in self.module.files(new):
             file = beside(new, suffix)
@@ -244,7 +243,8 @@ class FileTables(JournaledTables):
         self.journal.mark(self.journal.header.generation, states, switching=False)
 
     def _drop(self, new: Path) -> None:
-        for suffix in {*self.module.litter, *(suffix for layout in self.module.layouts for suffix in layout)}:
+        self.module.remove_litter(new)
+        for suffix in {suffix for layout in self.module.layouts for suffix in layout}:
             beside(new, suffix).unlink(missing_ok=True)
 
     def _close(self, mapping: Any) -> None:

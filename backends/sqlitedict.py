@@ -28,7 +28,7 @@ class SqlitedictModule(FileModule):
 
     name = "sqlitedict"
     textual = True
-    litter = SQLITE_SIDES
+    litter = tuple("*" + side for side in SQLITE_SIDES)
     changing = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> Any:

@@ -54,8 +54,8 @@ def shared_url(any_kind: Kind, tmp_path: Path) -> str:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A path to keep a store at."""
-    return tmp_path / "store.db"
+    """A path to keep a store at, which is no backend's."""
+    return tmp_path / "another.db"
 
 
 @pytest.fixture
