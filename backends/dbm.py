@@ -7,6 +7,7 @@ in one thread only, and is there from Python 3.13 on; its files are the same.
 from __future__ import annotations
 
 import dbm
+import os
 import sqlite3
 from collections.abc import MutableMapping
 from importlib import import_module
@@ -21,7 +22,6 @@ from pstore.backends.journal import peek
 from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator
 
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
@@ -229,6 +229,9 @@ def open_dbm(
     if found not in (None, scheme):
         message = f"{path} is a store of {found}, not of {scheme}: open it as {found}, or with dbm:///"
         raise FormatError(message)
+    if found is None and path.is_file() and not os.access(path, os.R_OK):
+        message = f"{path} can't be read: Permission denied; see who may read it"
+        raise StorageError(message)
     if found is None and path.exists() and path.stat().st_size:
         message = f"{path} is no file of the dbm family; choose another path"
         raise FormatError(message)
