@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pstore.errors import CorruptRecord, FormatError, StorageError
 
 if TYPE_CHECKING:
+    from io import RawIOBase
     from pathlib import Path
 
 #: What every LMDB file has at `MAGIC_AT`, in the byte order of the machine.
@@ -91,10 +92,8 @@ def check_file(path: Path, *, walk: bool | None = None) -> Meta | None:
             size = path.stat().st_size
             short = size < newer.bytes  # only pages that are free may be missing
             wanted = size <= WALKED_BYTES if walk is None else walk
-            problem = _walk(path, must=short) if short or wanted else ""
+            problem = _walk(path, short=short) if short or wanted else ""
         except OSError as error:
-            if isinstance(error, StorageError):
-                raise
             message = f"{path} can't be read: {error.strerror}"
             raise StorageError(message) from error
         if not problem:
@@ -112,25 +111,32 @@ def damaged(path: Path, problem: str) -> CorruptRecord:
 def _read_metas(path: Path) -> tuple[Meta, Meta] | None:
     if not path.exists():
         return None
-    with path.open("rb") as file:
-        start = file.read(_META_SIZE)
-        if not start:
-            return None
-        if start[MAGIC_AT : MAGIC_AT + 4] != MAGIC:
-            other = start[24:28] == MAGIC or start[MAGIC_AT : MAGIC_AT + 4] == MAGIC[::-1]
-            why = "of another version of LMDB, or of another kind of machine" if other else "not an LMDB file"
-            message = f"{path} is {why}; choose another path"
-            raise FormatError(message)
-        first = _read_meta(path, start)
-        if first.page_size not in {1 << power for power in range(9, 16)}:
-            raise damaged(path, f"its first header tells of pages of {first.page_size} bytes")
-        file.seek(first.page_size)
-        rest = file.read(_META_SIZE)
+    with path.open("rb", buffering=0) as file:
+        while True:
+            start = _read_at(file, 0)
+            if not start:
+                return None
+            if start[MAGIC_AT : MAGIC_AT + 4] != MAGIC:
+                other = start[24:28] == MAGIC or start[MAGIC_AT : MAGIC_AT + 4] == MAGIC[::-1]
+                why = "of another version of LMDB, or of another kind of machine" if other else "not an LMDB file"
+                message = f"{path} is {why}; choose another path"
+                raise FormatError(message)
+            first = _read_meta(path, start)
+            if first.page_size not in {1 << power for power in range(9, 16)}:
+                raise damaged(path, f"its first header tells of pages of {first.page_size} bytes")
+            rest = _read_at(file, first.page_size)
+            # Commits write the two in turn: if the first is still the same, then the second was next to it.
+            if _read_at(file, 0) == start:
+                break
         if len(rest) < _META_SIZE and not first.transaction:
-            return (
-                None  # LMDB writes both headers at once, and here it didn't come to an end: nothing was ever committed
-            )
+            # LMDB writes both headers at once, and here it didn't come to an end: nothing was ever committed.
+            return None
         return first, _read_meta(path, rest)
+
+
+def _read_at(file: RawIOBase, at: int) -> bytes:
+    file.seek(at)
+    return file.read(_META_SIZE) or b""
 
 
 def _read_meta(path: Path, data: bytes) -> Meta:
@@ -167,29 +173,32 @@ def _newer(path: Path, metas: tuple[Meta, Meta]) -> Meta:
     return max(metas, key=lambda meta: meta.transaction)
 
 
-def _walk(path: Path, *, must: bool) -> str:
+def _walk(path: Path, *, short: bool) -> str:
     """Return what is wrong with the file's trees, or "".
 
     Args:
         path: The file.
-        must: Whether it can't be told to be whole without.
+        short: Whether it ends before the last page that its header tells of.
     """
+    size = path.stat().st_size
     try:
-        from lmdb import verify
-    except ImportError:  # before 3.0
-        return f"it has {path.stat().st_size} bytes, fewer than its header tells of" if must else ""
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            # Not `verify.verify`, which doesn't tell whether what is in use of a large row reaches past the file's end.
-            make: Any = verify._Verifier
-            verifier = make(file, size)
-            problems: list[str] = verifier.verify()
-            if any(verifier.live[size // verifier.psize :]):
-                return f"it ends after {size} bytes, within what is in use"
-    except verify.VerifyError as error:
-        return str(error)
-    except (ArithmeticError, IndexError, RecursionError, ValueError, struct.error, MemoryError) as error:
-        return f"its trees can't be followed: {error!r}"
+        from lmdb import verify as untyped
+
+        verify: Any = untyped
+        if short:
+            # What is in use of a large row may reach past the end, and only the verifier itself knows what is in use.
+            with path.open("rb") as file:
+                verifier = verify._Verifier(file, size)
+                problems: list[str] = verifier.verify()
+                if any(verifier.live[size // verifier.psize :]):
+                    return f"it ends after {size} bytes, within what is in use"
+        else:
+            problems = verify.verify(str(path), subdir=False)
+    except (ImportError, AttributeError, TypeError):  # before 3.0, or a later one that has another verifier
+        return f"it has {size} bytes, fewer than its header tells of" if short else ""
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever the verifier trips over, or says of its own
+        return f"its trees can't be followed: {error}"
     # A page that is neither in use nor free is wasted, and no harm.
     return next((problem for problem in problems if "a leak" not in problem), "")

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from pstore.errors import StorageError
+from pstore.errors import Error, ReadOnlyError, StorageError
 
 try:
     import fcntl
@@ -28,6 +28,7 @@ WRITING: Final = 0
 USING: Final = 1
 
 _BUSY: Final = (errno.EACCES, errno.EAGAIN)
+_NOT_ALLOWED: Final = (errno.EACCES, errno.EROFS, errno.EPERM)
 _LONGEST_NAP: Final = 0.01  # seconds
 
 
@@ -39,7 +40,8 @@ class FileLocks:
         readonly: Whether to make do with reading it, or without it, where it can't be written.
 
     Raises:
-        StorageError: The file can't be opened.
+        ReadOnlyError: The file can't be written, or made.
+        StorageError: It can't be opened.
 
     Attributes:
         writable: Whether exclusive locks can be had.
@@ -52,9 +54,8 @@ class FileLocks:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            if not readonly or error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
-                message = f"{path} can't be opened, which keeps writers apart: {error.strerror}"
-                raise StorageError(message) from error
+            if not readonly or error.errno not in _NOT_ALLOWED:
+                raise self._cannot_open(error) from error
             self.writable = False
             self._open_to_read()
 
@@ -100,7 +101,13 @@ class FileLocks:
         try:
             self._file = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
-            self._file = None  # where it can't be made either, nobody writes
+            self._file = None  # nobody has written here yet; who does later doesn't see this one
         except OSError as error:
-            message = f"{self.path} can't be opened, which keeps writers apart: {error.strerror}"
-            raise StorageError(message) from error
+            raise self._cannot_open(error) from error
+
+    def _cannot_open(self, error: OSError) -> Error:
+        message = f"{self.path} can't be opened, which keeps writers apart: {error.strerror}"
+        if error.errno in _NOT_ALLOWED:
+            message += "; see who may write it and its directory, or open the store with flag 'r'"
+            return ReadOnlyError(message)
+        return StorageError(message)

@@ -1,7 +1,9 @@
 """The modules of the standard `dbm` family as backends: which there are, what their files look like, what they take.
 
 `dbm.sqlite3` is spoken to as what it is, an SQLite file with one table: the standard module commits each row by itself, works
-in one thread only, and is there from Python 3.13 on; its files are the same.
+in one thread only, and is there from Python 3.13 on. Its files are the same: the standard module reads ours, key by key as blobs,
+and copies that it has written are opened here. When it opens one for writing, it changes the file's header (`journal_mode = wal`);
+the checksum no longer holds then, and the journal has to be removed.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pstore.backends import _sqlite_files
+from pstore.backends._file_module import FileModule, beside
 from pstore.backends.base import Capabilities
-from pstore.backends.generations import FileBackend, FileModule, beside
+from pstore.backends.generations import FileBackend
 from pstore.backends.journal import peek
 from pstore.errors import FormatError, StorageError
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
+#: What SQLite keeps beside a file that is being changed; gone when all is in the file.
+SQLITE_SIDES: Final = ("-journal", "-wal", "-shm")
 CREATE: Final = "CREATE TABLE Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)"
 GET: Final = "SELECT value FROM Dict WHERE key = ?"
 PUT: Final = "REPLACE INTO Dict (key, value) VALUES (?, ?)"
@@ -32,6 +37,12 @@ KEYS: Final = "SELECT key FROM Dict"
 COUNT: Final = "SELECT count(*) FROM Dict"
 FIND_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
+_LITTER: Final[dict[str, tuple[str, ...]]] = {
+    "dbm.dumb": ("*.bak",),
+    "dbm.ndbm": (
+        "__db.*.db",
+    ),  # Berkeley DB's, where making a file has failed; the next attempt would wait for it for ever
+}
 _REMEDIES: Final = {
     "dbm.gnu": "install it (on Debian and Ubuntu: apt install python3-gdbm, for the system's own Python), or compile Python"
     " where gdbm's headers are (libgdbm-dev)",
@@ -52,7 +63,7 @@ class StandardModule(FileModule):
         self.name = name
         self.layouts = layouts
         self.slow_to_delete = name == "dbm.dumb"  # which writes its whole index for each
-        self.litter = (".bak",) if name == "dbm.dumb" else ()
+        self.litter = _LITTER.get(name, ())
 
     def open(self, path: Path, flag: str) -> Any:
         """Return the mapping of the files; see `FileModule.open`."""
@@ -80,6 +91,8 @@ class SqliteModule(FileModule):
     """`dbm.sqlite3`, by its files."""
 
     name = "dbm.sqlite3"
+    litter = tuple("*" + side for side in SQLITE_SIDES)
+    changing = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> SqliteMapping:
         """Return the mapping of the file; see `FileModule.open`."""
@@ -110,8 +123,9 @@ class SqliteMapping(MutableMapping[bytes, bytes]):
             self.connection.execute("PRAGMA trusted_schema = OFF")
             self.connection.execute("PRAGMA cell_size_check = ON")
             if flag != "r":
-                # What is written is a copy, which is thrown away after a crash, and synced by whoever made it.
-                self.connection.execute("PRAGMA journal_mode = DELETE")
+                # What is written is a copy, which is thrown away after a crash, and synced by whoever made it. A file
+                # with the changes to undo would outlive a copy that failed, and be applied to the next one.
+                self.connection.execute("PRAGMA journal_mode = MEMORY")
                 self.connection.execute("PRAGMA synchronous = OFF")
             if flag == "n":
                 self.connection.execute(CREATE)

@@ -5,7 +5,7 @@ the disk, notes in the journal what they are (that is the moment from which they
 before the note leaves copies, which are dropped at the next open; one after it leaves renames, which are finished. The note
 has length and checksum of each file, which are compared when the store is opened: no module gets to read a damaged file.
 
-This module knows nothing of the modules but what `FileModule` says.
+This module knows nothing of the modules but what `FileModule` in `_file_module` says.
 """
 
 from __future__ import annotations
@@ -14,57 +14,21 @@ import contextlib
 import os
 import shutil
 import zlib
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from pstore.backends._file_module import FileModule, beside
+from pstore.backends._journal_format import FileState
+from pstore.backends._journaled_tables import FOLD_AT, FOLD_SHARE, JournaledTables
 from pstore.backends.base import check_flag
-from pstore.backends.journal import FileState, Journal, NoJournal, sync_directory
-from pstore.backends.mapping import FOLD_AT, FOLD_SHARE, JournaledTables, update
+from pstore.backends.journal import Journal, NoJournal, sync_directory
 from pstore.backends.versions import VersionedBackend
 from pstore.errors import CorruptRecord, Error, FormatError, StorageError, StoreNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _CHUNK: Final = 1 << 20  # bytes read at a time
-
-
-class FileModule(ABC):
-    """What makes a mapping of files.
-
-    Attributes:
-        name: What it is called, in the journal too.
-        layouts: What the names of its files may have behind the store's path: one of these sets, of which all are there.
-        litter: The same for files that it leaves and nobody needs.
-        textual: Whether its keys are strings.
-        slow_to_delete: Whether it is quicker to make new files than to remove more than a few rows.
-    """
-
-    name: str
-    layouts: tuple[tuple[str, ...], ...] = (("",),)
-    litter: tuple[str, ...] = ()
-    textual: bool = False
-    slow_to_delete: bool = False
-
-    @abstractmethod
-    def open(self, path: Path, flag: str) -> Any:
-        """Return the mapping of the files: flag "r" for reading, "w" for writing too, "n" for new ones."""
-
-    def close(self, mapping: Any) -> None:
-        """Finish writing, and close; the files are whole then, though the disk may not have them yet."""
-        mapping.close()
-
-    def update(self, mapping: Any, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Store rows in a mapping that was opened for writing, and remove those that are None."""
-        update(mapping, changes, textual=self.textual)
-
-    def files(self, path: Path) -> tuple[str, ...]:
-        """Return what the names of the files of a store have behind its path; nothing where there are none."""
-        for layout in self.layouts:
-            if all(beside(path, suffix).exists() for suffix in layout):
-                return layout
-        return ()
 
 
 class FileBackend(VersionedBackend):
@@ -121,6 +85,7 @@ class FileTables(JournaledTables):
         """Finish what a crash has cut off, compare the files with the journal, and go on as any journaled tables."""
         with self.translated():
             self._finish_switch(readonly=flag == "r")
+            self._refuse_changing()
             there = self._compare()
             if there:
                 self.mapping = self.module.open(self.path, "r")
@@ -144,10 +109,13 @@ class FileTables(JournaledTables):
             anew: Whether to write all rows to new files, instead of what is pending to copies.
 
         Raises:
-            StorageError: There is no room, or the disk fails. All is as before, or, where that can't be, the store must be
-                opened again, which finishes this.
+            StorageError: There is no room, or the disk fails. All is as before, or, from where the new files are in force, whoever
+                needs them next finishes this.
         """
         self.journal.check()
+        if isinstance(self.mapping, _Unfinished):
+            with self.guard, self.translated():
+                self.mapping.finish()
         if self.module.slow_to_delete and sum(row is None for row in self.pending.values()) > 10:
             anew = True
         new = beside(self.path, ".new")
@@ -157,26 +125,20 @@ class FileTables(JournaledTables):
                 states = self._write(new, anew=anew)
             self.journal.mark(self.journal.header.generation + 1, states, switching=True)
         except BaseException:
-            with contextlib.suppress(OSError):
-                self._drop(new)
+            if not self.journal.in_doubt:  # or else the disk may say that the copies are in force
+                with contextlib.suppress(OSError):
+                    self._drop(new)
             raise
-        try:
-            with self.guard, self.translated():
-                self._let_go()
-                self._rename(states)
-                self.mapping = self.module.open(self.path, "r")
-                self.pending = {}
-            self.journal.mark(self.journal.header.generation, states, switching=False)
-            self.journal.empty()
-        except BaseException:
-            self.mapping = _Unusable(self.name)
-            self.journal.give_up()
-            raise
+        with self.guard, self.translated():
+            self.pending = {}
+            self._exchange(states)
+        self.journal.mark(self.journal.header.generation, states, switching=False)
+        self.journal.empty()
 
     def release(self) -> None:
         """Close the files and the journal."""
-        with contextlib.suppress(Exception):  # nothing was written to them
-            self._let_go()
+        former, self.mapping = self.mapping, {}
+        self._close(former)
         super().release()
 
     def stats(self) -> dict[str, int | str]:
@@ -216,8 +178,7 @@ class FileTables(JournaledTables):
                 self.module.close(mapping)
             raise
         self.module.close(mapping)
-        for suffix in self.module.litter:
-            beside(new, suffix).unlink(missing_ok=True)
+        self.module.remove_litter(new)
         states = []
         for suffix in self.module.files(new):
             file = beside(new, suffix)
@@ -239,6 +200,14 @@ class FileTables(JournaledTables):
         else:
             self._drop(beside(self.path, ".new"))
 
+    def _exchange(self, states: Iterable[FileState]) -> Any:
+        """Give the files in force their names, and return their mapping; where this fails, their next use tries again."""
+        former, self.mapping = self.mapping, _Unfinished(lambda: self._exchange(states))
+        self._close(former)
+        self._rename(states)
+        self.mapping = self.module.open(self.path, "r")
+        return self.mapping
+
     def _rename(self, states: Iterable[FileState]) -> None:
         for state in states:
             new = beside(beside(self.path, ".new"), state.suffix)
@@ -258,43 +227,48 @@ class FileTables(JournaledTables):
                 raise _damaged(file, message)
         return bool(header.files or self.module.files(self.path))
 
+    def _refuse_changing(self) -> None:
+        for suffix in self.module.changing:
+            file = beside(self.path, suffix)
+            if file.exists() and file.stat().st_size:
+                message = (
+                    f"{file} says that another program changes {self.path}, or has died at that; close it there, or open and"
+                    " close it with that program"
+                )
+                raise StorageError(message)
+
     def adopt(self) -> None:
         """Note what the files are, which came without a journal."""
         states = tuple(_state(beside(self.path, suffix), suffix) for suffix in self.module.files(self.path))
         self.journal.mark(self.journal.header.generation, states, switching=False)
 
     def _drop(self, new: Path) -> None:
-        for suffix in {*self.module.litter, *(suffix for layout in self.module.layouts for suffix in layout)}:
+        self.module.remove_litter(new)
+        for suffix in {suffix for layout in self.module.layouts for suffix in layout}:
             beside(new, suffix).unlink(missing_ok=True)
 
-    def _let_go(self) -> None:
-        mapping, self.mapping = self.mapping, {}
-        if mapping and not isinstance(mapping, (dict, _Unusable)):
-            self.module.close(mapping)
+    def _close(self, mapping: Any) -> None:
+        if not isinstance(mapping, dict):
+            with contextlib.suppress(Exception):  # nothing was written to it
+                self.module.close(mapping)
 
 
-class _Unusable(dict[Any, Any]):
-    """Stands for files that are in doubt."""
+class _Unfinished(dict[Any, Any]):
+    """Stands for files of which not all have their names yet.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        finish: Gives them their names, and returns their mapping.
+    """
+
+    def __init__(self, finish: Callable[[], Any]) -> None:
         super().__init__()
-        self._name = name
+        self.finish = finish
 
     def get(self, key: object, default: object = None) -> Any:
-        raise self._error(key, default)
+        return self.finish().get(key, default)
 
     def keys(self) -> Any:
-        raise self._error()
-
-    def _error(self, *_: object) -> StorageError:
-        return StorageError(
-            f"{self._name} is in doubt since writing it failed; open the store again: no commit is lost"
-        )
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Return the path with something behind its name."""
-    return path.with_name(path.name + suffix)
+        return self.finish().keys()
 
 
 def _open(module: FileModule, path: Path, flag: str, *, durable: bool, timeout: float) -> FileTables:

@@ -1,91 +1,48 @@
 """The journal: a file of commits that are not yet folded into what they are for, and the facts that a crash must not lose.
 
 It makes a commit atomic and durable whatever happens to the rest. It knows keys and rows as bytes, and nothing else of
-them; what is folded, and into what, is the caller's.
-
-Layout, all integers big-endian::
-
-    0      header, one of two copies: each is written in turn, the newer one that is whole is in force
-    512    header, the other copy
-    1024   how far the journal is known to have reached the disk ("acknowledged"); written after that, and not waited for
-    4096   frames, one a commit
-
-    header        magic 8s, sequence Q, generation Q, switching B, length of kind B, number of files B,
-                  kind, (length of suffix B, suffix, size Q, crc I) a file, crc I of all before
-    acknowledged  generation Q, end Q, crc I of both
-    frame         magic 4s, flags B, generation Q, number Q, length Q, crc I of the body, crc I of all before, body
-    body          (length of key I, length of row q, key, row) a change; a row of length -1 is a removal
+them; what is folded, and into what, is the caller's. The bytes are in `_journal_format`.
 
 A frame is of one generation, and stands for nothing in the next. The frames of a generation are numbered. A frame that isn't
 whole is the end of what was being written in a crash, and is dropped, where no acknowledged end lies behind it and no
-frame follows it that was written after it was on the disk; otherwise it is damage. The checksums are CRC-32.
+frame follows it that was written after it was on the disk; otherwise it is damage.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import zlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from pstore.backends._journal_format import (
+    ACKNOWLEDGED_AT,
+    ACKNOWLEDGED_SIZE,
+    DURABLE,
+    FRAME_MAGIC,
+    FRAME_SIZE,
+    FRAMES_AT,
+    SLOT_SIZE,
+    SLOTS,
+    FileState,
+    Frame,
+    Header,
+    pack_acknowledged,
+    pack_changes,
+    pack_frame,
+    pack_header,
+    unpack_acknowledged,
+    unpack_changes,
+    unpack_frame,
+    unpack_header,
+)
 from pstore.backends.locking import lock
 from pstore.errors import CorruptRecord, StorageError, StoreNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
-
-MAGIC: Final = b"pstorejl"
-FRAME_MAGIC: Final = b"\xabJf\n"
-FRAMES_AT: Final = 4096
-_SLOTS: Final = (0, 512)
-_SLOT_SIZE: Final = 512
-_ACKNOWLEDGED_AT: Final = 1024
-
-_HEADER: Final = struct.Struct(">8sQQ?BB")
-_FILE: Final = struct.Struct(">QI")
-_CRC: Final = struct.Struct(">I")
-_ACKNOWLEDGED: Final = struct.Struct(">QQ")
-_FRAME: Final = struct.Struct(">4sBQQQI")
-_CHANGE: Final = struct.Struct(">Iq")
-
-_DURABLE: Final = 1  # in a frame's flags: all frames before it are on the disk
-
-
-@dataclass(frozen=True)
-class FileState:
-    """What a file was when the journal's generation began.
-
-    Attributes:
-        suffix: What its name has behind the store's path.
-        size: Its length in bytes.
-        crc: The CRC-32 of its content.
-    """
-
-    suffix: str
-    size: int
-    crc: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """The facts that the journal keeps.
-
-    Attributes:
-        kind: What the journal belongs to.
-        generation: How often it was emptied.
-        files: The files of this generation.
-        switching: Whether the files of this generation may still stand under their names as new ones.
-        sequence: How often the header was written.
-    """
-
-    kind: str
-    generation: int = 0
-    files: tuple[FileState, ...] = ()
-    switching: bool = False
-    sequence: int = 0
 
 
 class Journal:
@@ -140,7 +97,7 @@ class Journal:
             size = os.fstat(self._file).st_size
             self.end, self._number = FRAMES_AT, 0
             for body in self._frames(size):
-                changes.update(_unpack(body))
+                changes.update(unpack_changes(body))
             if self.end < size:
                 self._judge_rest(size)
             if self._acknowledged() > self.end:
@@ -162,16 +119,8 @@ class Journal:
             StorageError: The disk is full or fails.
         """
         self.check()
-        body = b"".join(_pack(changes))
-        start = _FRAME.pack(
-            FRAME_MAGIC,
-            _DURABLE if self.durable else 0,
-            self.header.generation,
-            self._number,
-            len(body),
-            zlib.crc32(body),
-        )
-        frame = b"".join((start, _CRC.pack(zlib.crc32(start)), body))
+        body = b"".join(pack_changes(changes))
+        frame = pack_frame(DURABLE if self.durable else 0, self.header.generation, self._number, body)
         try:
             with self._telling("written"):
                 self._write(frame, self.end)
@@ -228,13 +177,9 @@ class Journal:
             StorageError: That can't be done.
         """
         self.check()
-        try:
-            with self._telling("written"):
-                os.ftruncate(self._file, self.end)
-                os.fsync(self._file)
-        except BaseException:
-            self._broken = True  # a new frame mustn't stand before what is left of an old one
-            raise
+        with self._telling("written"):
+            os.ftruncate(self._file, self.end)
+            os.fsync(self._file)
 
     def lock_alone(self) -> None:
         """Make the lock of a reader exclusive, and read the header anew. Raises as opening does."""
@@ -251,9 +196,10 @@ class Journal:
         if file >= 0:
             os.close(file)
 
-    def give_up(self) -> None:
-        """Refuse to be written from now on."""
-        self._broken = True
+    @property
+    def in_doubt(self) -> bool:
+        """Whether an earlier failure has left open what the file says: nothing can be written until it is opened anew."""
+        return self._broken
 
     def check(self) -> None:
         """Raise StorageError where nothing can be written any more, as an earlier failure has left it in doubt."""
@@ -287,62 +233,46 @@ class Journal:
                 os.link(new, self.path)
             sync_directory(self.path.parent)
         finally:
-            new.unlink()
             self.close()
+            new.unlink()
 
     def _read_header(self) -> Header:
         if os.fstat(self._file).st_size < FRAMES_AT:
             raise self._damaged("it was cut off")
-        slots = [os.pread(self._file, _SLOT_SIZE, at) for at in _SLOTS]
-        headers = [header for header in map(_unpack_header, slots) if header is not None]
+        slots = [os.pread(self._file, SLOT_SIZE, at) for at in SLOTS]
+        headers = [header for header in map(unpack_header, slots) if header is not None]
         if not headers:
             raise self._damaged("its header is not what was written")
         return max(headers, key=lambda header: header.sequence)
 
     def _write_header(self, header: Header) -> None:
-        kind = header.kind.encode()
-        packed = _HEADER.pack(MAGIC, header.sequence, header.generation, header.switching, len(kind), len(header.files))
-        packed += kind
-        for file in header.files:
-            suffix = file.suffix.encode()
-            packed += bytes([len(suffix)]) + suffix + _FILE.pack(file.size, file.crc)
-        packed += _CRC.pack(zlib.crc32(packed))
-        self._write(packed, _SLOTS[header.sequence % 2])
+        self._write(pack_header(header), SLOTS[header.sequence % 2])
         os.fsync(self._file)
 
     def _acknowledge(self) -> None:
-        packed = _ACKNOWLEDGED.pack(self.header.generation, self.end)
-        self._write(packed + _CRC.pack(zlib.crc32(packed)), _ACKNOWLEDGED_AT)
+        self._write(pack_acknowledged(self.header.generation, self.end), ACKNOWLEDGED_AT)
 
     def _acknowledged(self) -> int:
-        packed = os.pread(self._file, _ACKNOWLEDGED.size + _CRC.size, _ACKNOWLEDGED_AT)
-        start = packed[: _ACKNOWLEDGED.size]
-        if packed[_ACKNOWLEDGED.size :] != _CRC.pack(zlib.crc32(start)):
-            return FRAMES_AT
-        generation, end = _ACKNOWLEDGED.unpack(start)
-        return int(end) if generation == self.header.generation else FRAMES_AT
+        found = unpack_acknowledged(os.pread(self._file, ACKNOWLEDGED_SIZE, ACKNOWLEDGED_AT))
+        return found[1] if found is not None and found[0] == self.header.generation else FRAMES_AT
 
     def _frames(self, size: int) -> Iterator[bytes]:
         """Yield the bodies of the frames that are whole, one behind the other, and move on to where they end."""
         while (found := self._frame_at(self.end, size)) is not None:
-            _, generation, number, body = found
-            if generation != self.header.generation or number != self._number:
+            frame, body = found
+            if frame.generation != self.header.generation or frame.number != self._number:
                 return
-            self.end += _FRAME.size + _CRC.size + len(body)
+            self.end += FRAME_SIZE + frame.length
             self._number += 1
             yield body
 
-    def _frame_at(self, at: int, size: int) -> tuple[int, int, int, bytes] | None:
-        """Return flags, generation, number and body of the frame that stands here, None where none stands whole."""
-        whole = _FRAME.size + _CRC.size
-        start = os.pread(self._file, whole, at)
-        if len(start) < whole or start[_FRAME.size :] != _CRC.pack(zlib.crc32(start[: _FRAME.size])):
+    def _frame_at(self, at: int, size: int) -> tuple[Frame, bytes] | None:
+        """Return the frame that stands here, and its body; None where none stands whole."""
+        frame = unpack_frame(os.pread(self._file, FRAME_SIZE, at))
+        if frame is None or at + FRAME_SIZE + frame.length > size:
             return None
-        magic, flags, generation, number, length, crc = _FRAME.unpack(start[: _FRAME.size])
-        if magic != FRAME_MAGIC or at + whole + length > size:
-            return None
-        body = self._read(length, at + whole)
-        return None if zlib.crc32(body) != crc else (flags, generation, number, body)
+        body = self._read(frame.length, at + FRAME_SIZE)
+        return None if zlib.crc32(body) != frame.crc else (frame, body)
 
     def _judge_rest(self, size: int) -> None:
         """Raise CorruptRecord unless what stands behind the last whole frame may be what a crash has left."""
@@ -350,9 +280,9 @@ class Journal:
         at = rest.find(FRAME_MAGIC)
         while at >= 0:
             found = self._frame_at(self.end + at, size)
-            if found is not None and found[1] == self.header.generation and found[0] & _DURABLE:
+            if found is not None and found[0].generation == self.header.generation and found[0].flags & DURABLE:
                 raise self._damaged(f"the commit at byte {self.end} is not what was written, and others follow it")
-            if found is not None and found[1] > self.header.generation:
+            if found is not None and found[0].generation > self.header.generation:
                 raise self._damaged("its header is older than its commits")
             at = rest.find(FRAME_MAGIC, at + 1)
 
@@ -423,10 +353,10 @@ def peek(path: Path) -> Header | None:
     """Return the facts that a journal keeps, without locking it; None where there is none that can be read."""
     try:
         with path.open("rb") as file:
-            start = file.read(_ACKNOWLEDGED_AT)
+            start = file.read(ACKNOWLEDGED_AT)
     except OSError:
         return None
-    headers = [header for at in _SLOTS if (header := _unpack_header(start[at : at + _SLOT_SIZE])) is not None]
+    headers = [header for at in SLOTS if (header := unpack_header(start[at : at + SLOT_SIZE])) is not None]
     return max(headers, key=lambda header: header.sequence, default=None)
 
 
@@ -437,43 +367,3 @@ def sync_directory(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def _unpack_header(slot: bytes) -> Header | None:
-    if slot[: len(MAGIC)] != MAGIC or len(slot) < _HEADER.size:
-        return None
-    _, sequence, generation, switching, kind_length, count = _HEADER.unpack_from(slot)
-    at = _HEADER.size
-    try:
-        kind, at = slot[at : at + kind_length].decode(), at + kind_length
-        files = []
-        for _ in range(count):
-            length = slot[at]
-            suffix = slot[at + 1 : at + 1 + length].decode()
-            files.append(FileState(suffix, *_FILE.unpack_from(slot, at + 1 + length)))
-            at += 1 + length + _FILE.size
-        if _CRC.unpack_from(slot, at)[0] != zlib.crc32(slot[:at]):
-            return None
-    except (IndexError, UnicodeDecodeError, struct.error):
-        return None
-    return Header(kind, generation, tuple(files), switching, sequence)
-
-
-def _pack(changes: Iterable[Mapping[bytes, bytes | None]]) -> Iterator[bytes]:
-    for part in changes:
-        for key, row in part.items():
-            yield _CHANGE.pack(len(key), -1 if row is None else len(row))
-            yield key
-            if row is not None:
-                yield row
-
-
-def _unpack(body: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    at = 0
-    while at < len(body):
-        key_length, row_length = _CHANGE.unpack_from(body, at)
-        at += _CHANGE.size
-        key = body[at : at + key_length]
-        at += key_length
-        yield key, None if row_length < 0 else body[at : at + row_length]
-        at += max(row_length, 0)

@@ -1,9 +1,8 @@
 """The LMDB backend: one memory-mapped file, read without locks and, where rows are large, without copying them.
 
-Each table is a named tree of its own. Integers are stored as eight bytes, most significant first; a text as its UTF-8 after
-one byte, because LMDB takes no empty key. Beside the file stand `-lock` (LMDB's table of readers) and `-writer` (locks of
-this backend). What LMDB asks of a process, and how the map grows, is in `_lmdb_environment`; what is looked at before a file is
-mapped, in `_lmdb_file`.
+Beside the file stand `-lock` (LMDB's table of readers) and `-writer` (locks of this backend). What is looked at before a file
+is mapped is in `_lmdb_file`; what LMDB asks of a process, in `_lmdb_registry` and `_lmdb_environment`; how the map grows under
+those who read, in `_lmdb_snapshots`. This module never meets LMDB itself.
 """
 
 from __future__ import annotations
@@ -12,29 +11,28 @@ import contextlib
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from pstore.backends import _sqlite_files
-from pstore.backends._lmdb_environment import MAP_SIZE, Changes, open_environment, release_environment, sync_file
 from pstore.backends._lmdb_file import check_file
-from pstore.backends.base import INT_TABLES, TABLES, Backend, Capabilities, Key, Row, Table, Transaction
-from pstore.errors import FormatError, ReadOnlyError, StorageError, StoreClosed, StoreNotFound
+from pstore.backends._lmdb_map import MAP_SIZE, sync_file
+from pstore.backends._lmdb_registry import compact_environment, open_environment, release_environment
+from pstore.backends._lmdb_transaction import LARGEST_ROW, LONGEST_NAME, LmdbTransaction
+from pstore.backends.base import Backend, Capabilities
+from pstore.errors import Error, FormatError, ReadOnlyError, StorageError, StoreClosed, StoreNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from pstore.backends._lmdb_environment import Environment, Snapshot
-
-_LONGEST_KEY: Final = 511  # LMDB's, unless compiled otherwise
-_TEXT: Final = b"="  # what stands before each text
-_PAST_LAST: Final = 1 << 64
-_FIRST_PAGE, _LARGEST_PAGE = 16, 1024  # rows that a scan reads ahead
+    from pstore.backends._lmdb_environment import Environment
 
 
 class LmdbBackend(Backend):
     """A store in an LMDB file.
 
     Backends of one file in one process share LMDB's environment, whatever their flags.
+
+    Who reads needs the right to write beside the file, as LMDB has it note there what it reads. Without, no writer is let in
+    as long as it is open. Where `-writer` is missing too (a copy that was never opened for writing), a writer that comes
+    meanwhile isn't noticed, and what is read may be wrong.
 
     Args:
         path: The file.
@@ -54,9 +52,7 @@ class LmdbBackend(Backend):
     """
 
     scheme: ClassVar[str] = "lmdb"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        backup=True, longest_name=_LONGEST_KEY - len(_TEXT), largest_row=2**32 - 1
-    )
+    capabilities: ClassVar[Capabilities] = Capabilities(backup=True, longest_name=LONGEST_NAME, largest_row=LARGEST_ROW)
 
     def __init__(
         self,
@@ -87,7 +83,7 @@ class LmdbBackend(Backend):
         try:
             if not self.readonly:
                 self.environment.prepare(empty=flag == "n", timeout=self.timeout)
-            elif not self.environment.trees:
+            elif not self.environment.is_store:
                 message = f"{self.path} is empty: there is no store to read"
                 raise FormatError(message)
         except BaseException:
@@ -136,7 +132,7 @@ class LmdbBackend(Backend):
         if self.readonly:
             message = f"{self.path} was opened for reading only; open it with flag 'w' to compact it"
             raise ReadOnlyError(message)
-        self.environment.compact(self.timeout)
+        compact_environment(self.environment, self.timeout)
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Write the newest state to a new file, without free pages; see `Backend.backup`."""
@@ -156,7 +152,7 @@ class LmdbBackend(Backend):
             if linked:
                 with contextlib.suppress(OSError):
                     target.unlink()
-            if isinstance(error, StorageError):
+            if isinstance(error, Error):
                 raise
             message = f"the backup {target} can't be written: {error.strerror}"
             raise StorageError(message) from error
@@ -184,127 +180,6 @@ class LmdbBackend(Backend):
             self._transactions.discard(transaction)
 
 
-class LmdbTransaction(Transaction):
-    """A snapshot of an `LmdbBackend`, with the changes that a commit is to make to it."""
-
-    def __init__(self, backend: LmdbBackend, snapshot: Snapshot, *, write: bool) -> None:
-        self._backend = backend
-        self._snapshot = snapshot
-        self._write = write
-        self._changes: Changes = {table: {} for table in TABLES}
-        self._ending = threading.RLock()
-        self._ended = False
-
-    def get_many(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
-        """Return the rows of these keys; see `Transaction.get_many`. Large rows are views."""
-        self._check()
-        encoded = _encode_all(table, keys)
-        if table not in INT_TABLES and any(len(key) > _LONGEST_KEY for key in encoded):
-            short = [key for key in encoded if len(key) <= _LONGEST_KEY]
-            rows = dict(zip(short, self._snapshot.get_many(table, short), strict=True))
-            found = [rows.get(key) for key in encoded]
-        else:
-            found = self._snapshot.get_many(table, encoded)
-        changes = self._changes[table]
-        if not changes:
-            return found
-        return [changes.get(key, row) for key, row in zip(encoded, found, strict=True)]
-
-    def scan(self, table: Table, start: Key | None = None, stop: Key | None = None) -> Iterator[tuple[Key, Row]]:
-        """Yield (key, row) in key order; see `Transaction.scan`."""
-        self._check()
-        low = b"" if start is None else _bound(table, start)
-        high = None if stop is None else _bound(table, stop)
-        changes = self._changes[table]
-        changed = sorted(key for key in changes if low <= key and (high is None or key < high)) if changes else []
-        at, size = 0, _FIRST_PAGE
-        decode = _DECODE[table]
-        for key, row in self._rows(table, low, high, size):
-            while at < len(changed) and changed[at] < key:
-                if (new := changes[changed[at]]) is not None:
-                    yield decode(changed[at]), new
-                at += 1
-            if key in changes:
-                continue  # it comes, or goes, with the changes
-            yield decode(key), row
-        for key in changed[at:]:
-            if (new := changes[key]) is not None:
-                yield decode(key), new
-
-    def put_many(self, table: Table, items: Iterable[tuple[Key, bytes]]) -> None:
-        """Store rows; see `Transaction.put_many`."""
-        self._check_write()
-        changes, most = self._changes[table], self._backend.capabilities.largest_row or 0
-        for key, row in items:
-            encoded = _encode(table, key)
-            if len(encoded) > _LONGEST_KEY:
-                size = len(encoded) - len(_TEXT)
-                message = (
-                    f"{self._backend}: the name {str(key)[:40]!r}... has {size} bytes in UTF-8, and LMDB takes "
-                    f"{self._backend.capabilities.longest_name}; choose a shorter one, or keep the object in a dict"
-                )
-                raise StorageError(message)
-            if len(row) > most:
-                message = (
-                    f"{self._backend}: a row of {len(row)} bytes is more than LMDB takes ({most}); keep it in parts"
-                )
-                raise StorageError(message)
-            changes[encoded] = bytes(row)
-
-    def delete_many(self, table: Table, keys: Iterable[Key]) -> None:
-        """Remove rows; see `Transaction.delete_many`."""
-        self._check_write()
-        self._changes[table].update((key, None) for key in _encode_all(table, keys) if len(key) <= _LONGEST_KEY)
-
-    def commit(self) -> None:
-        """Commit; see `Transaction.commit`."""
-        self._check()
-        with self._ending:
-            self._check()
-            try:
-                if any(self._changes.values()):
-                    self._backend.environment.commit(self._snapshot, self._changes, self._backend.timeout)
-            finally:
-                self.rollback()
-
-    def rollback(self) -> None:
-        """Drop the changes; see `Transaction.rollback`."""
-        with self._ending:
-            if self._ended:
-                return
-            self._ended = True
-            environment = self._backend.environment
-            environment.end(self._snapshot)
-            if self._write:
-                environment.unlock_writer()
-            self._changes = {table: {} for table in TABLES}
-            self._backend.forget(self)
-
-    def _rows(self, table: Table, low: bytes, high: bytes | None, size: int) -> Iterator[tuple[bytes, Row]]:
-        while True:
-            self._check()
-            page = self._snapshot.page(table, low, high, size)
-            for item in page:
-                yield item
-                if self._ended or self._backend.environment.forked:
-                    self._check()
-            if not page:
-                return
-            low, size = page[-1][0] + b"\0", min(4 * size, _LARGEST_PAGE)
-
-    def _check(self) -> None:
-        self._backend.check()
-        if self._ended:
-            message = "the transaction has ended; begin another"
-            raise StoreClosed(message)
-
-    def _check_write(self) -> None:
-        self._check()
-        if not self._write:
-            message = "a read transaction can't change anything; begin it with write=True"
-            raise ReadOnlyError(message)
-
-
 def _look_for(path: Path, flag: str) -> None:
     """Find out that there can be a store at a path, before anything is made there."""
     try:
@@ -327,31 +202,3 @@ def _look_for(path: Path, flag: str) -> None:
     elif not path.parent.is_dir():
         message = f"there is no directory {path.parent} to make a store in"
         raise StoreNotFound(message)
-
-
-def _encode(table: Table, key: Key) -> bytes:
-    return int(key).to_bytes(8, "big") if table in INT_TABLES else _TEXT + str(key).encode()
-
-
-def _bound(table: Table, key: Key) -> bytes:
-    """Return where a bound stands among the encoded keys, one past the last key included."""
-    if table in INT_TABLES and int(key) >= _PAST_LAST:
-        return b"\xff" * 9
-    return _encode(table, key)
-
-
-def _encode_all(table: Table, keys: Iterable[Key]) -> list[bytes]:
-    if table in INT_TABLES:
-        return [int(key).to_bytes(8, "big") for key in keys]
-    return [_TEXT + str(key).encode() for key in keys]
-
-
-def _decode_int(key: bytes) -> Key:
-    return int.from_bytes(key, "big")
-
-
-def _decode_text(key: bytes) -> Key:
-    return key[len(_TEXT) :].decode()
-
-
-_DECODE: Final = {table: _decode_int if table in INT_TABLES else _decode_text for table in TABLES}

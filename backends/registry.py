@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pstore.backends import _lmdb_file, _sqlite_files, dbm, sqlite
+from pstore.backends._file_module import beside
 from pstore.backends.base import Backend, check_flag
-from pstore.backends.generations import beside
 from pstore.backends.journal import peek
 from pstore.backends.lmdb import LmdbBackend
 from pstore.backends.memory import MemoryBackend

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from pstore.backends._file_module import FileModule
 from pstore.backends.base import Capabilities
-from pstore.backends.dbm import has_sqlite_table
-from pstore.backends.generations import FileBackend, FileModule
+from pstore.backends.dbm import SQLITE_SIDES, has_sqlite_table
+from pstore.backends.generations import FileBackend
 from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class SqlitedictModule(FileModule):
 
     name = "sqlitedict"
     textual = True
+    litter = tuple("*" + side for side in SQLITE_SIDES)
+    changing = SQLITE_SIDES
 
     def open(self, path: Path, flag: str) -> Any:
         """Return the mapping of the file; see `FileModule.open`.
@@ -47,6 +50,7 @@ class SqlitedictModule(FileModule):
             tablename=TABLE,
             flag="n" if flag == "n" else "c",  # its "w" empties the table, and its "r" leaves a connection open
             autocommit=False,
+            journal_mode="MEMORY",  # as `SqliteMapping` says
             encode=bytes,
             decode=bytes,
             outer_stack=False,

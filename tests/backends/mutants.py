@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import Phase, settings
 
-from pstore.backends.memory import MemoryBackend, MemoryTransaction
+from pstore.backends.memory import MemoryBackend
+from pstore.backends.versions import VersionedTransaction
 from pstore.testing import BackendSuite
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
     from pstore.backends import Backend
 
 
-class DropsDeletes(MemoryTransaction):
+class DropsDeletes(VersionedTransaction):
     """Forgets the second of the keys that it is to delete."""
 
     def delete_many(self, table: Any, keys: Any) -> None:
         super().delete_many(table, [key for at, key in enumerate(keys) if at != 1])
 
 
-class IncludesStop(MemoryTransaction):
+class IncludesStop(VersionedTransaction):
     """Yields the row at the end of a scan, which is to be left out."""
 
     def scan(self, table: Any, start: Any = None, stop: Any = None) -> Any:
@@ -31,7 +32,7 @@ class IncludesStop(MemoryTransaction):
             yield from ((key, row) for key, row in super().scan(table, stop) if key == stop)
 
 
-class KeepsTheLog(MemoryTransaction):
+class KeepsTheLog(VersionedTransaction):
     """Rolls back all tables but the log."""
 
     def rollback(self) -> None:
@@ -41,7 +42,7 @@ class KeepsTheLog(MemoryTransaction):
         super().rollback()
 
 
-class ShowsTheNewest(MemoryTransaction):
+class ShowsTheNewest(VersionedTransaction):
     """Lets a reader see what others commit."""
 
     def get_many(self, table: Any, keys: Any) -> Any:
@@ -59,11 +60,11 @@ FAULTS = {cls.__name__: cls for cls in (DropsDeletes, IncludesStop, KeepsTheLog,
 class Mutant(MemoryBackend):
     """The memory backend with a transaction that has a fault."""
 
-    def __init__(self, fault: type[MemoryTransaction], **options: Any) -> None:
+    def __init__(self, fault: type[VersionedTransaction], **options: Any) -> None:
         super().__init__(**options)
         self.fault = fault
 
-    def begin(self, *, write: bool = False) -> MemoryTransaction:
+    def begin(self, *, write: bool = False) -> VersionedTransaction:
         transaction = super().begin(write=write)
         transaction.__class__ = self.fault
         return transaction
@@ -72,7 +73,8 @@ class Mutant(MemoryBackend):
 class Faulty(BackendSuite):
     """The suite over a mutant. A fault is to be found, not to be made small."""
 
-    machine_settings = settings(BackendSuite.machine_settings, phases=[Phase.generate], database=None)
+    # More examples than the suite's own: chance must not decide, and the first failure ends the search.
+    machine_settings = settings(BackendSuite.machine_settings, max_examples=500, phases=[Phase.generate], database=None)
 
     def open_backend(self, directory: Path, flag: str = "c", *, durable: bool = True, timeout: float = 5.0) -> Backend:
         return Mutant(FAULTS[type(self).__name__.removeprefix("Test")], timeout=timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dbm.dumb
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -42,14 +43,14 @@ def rows_of(backend: Any) -> dict[Any, bytes]:
         reader.rollback()
 
 
-def interrupted_at(monkeypatch: pytest.MonkeyPatch, number: int, what: Any) -> list[str]:
-    """Do something in place of the n-th call that changes files; return the list that these calls are entered in."""
+def interrupted_at(monkeypatch: pytest.MonkeyPatch, number: int, what: Any, *, lasting: bool = False) -> list[str]:
+    """Do something in place of the n-th call that changes files, or of all from it on; return the list of these calls."""
     calls: list[str] = []
 
     def counted(name: str, real: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
             calls.append(name)
-            if len(calls) == number:
+            if len(calls) == number or (lasting and len(calls) > number):
                 return what(real, args)
             return real(*args, **options)
 
@@ -151,6 +152,74 @@ def test_a_call_that_fails_loses_nothing(kind: str, tmp_path: Path, monkeypatch:
         if not failed:
             break
     assert number > 25
+
+
+@pytest.mark.parametrize("kind", FILED)
+def test_a_disk_that_fails_for_good_loses_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one call on, each call that changes a file fails: opened again when they work, all that was acknowledged is there."""
+    number, failed = 0, True
+    while failed:
+        number += 1
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        acknowledged = [0]
+        with monkeypatch.context() as patch:
+            calls = interrupted_at(patch, number, fail, lasting=True)
+            backend = None
+            try:
+                backend = KINDS[kind].make(directory)
+                work(backend, acknowledged.append)
+            except pstore.StorageError:
+                pass
+            failed = len(calls) >= number
+            if backend is not None:
+                backend.close()
+        backend = KINDS[kind].make(directory)
+        check_work(rows_of(backend), acknowledged[-1])
+        backend.close()
+    assert number > 25
+
+
+@pytest.mark.parametrize("kind", ["dbm.sqlite3", "sqlitedict"])
+def test_what_sqlite_leaves_of_a_copy_is_no_part_of_the_next(kind: str, tmp_path: Path) -> None:
+    """A file of changes to undo, beside a copy that is no more, isn't applied to the next copy."""
+    backend = KINDS[kind].make(tmp_path)
+    put(backend, {1: b"one"})
+    (store,) = (file for file in tmp_path.iterdir() if file.suffix != ".journal")
+    backend.compact()
+    other = sqlite3.connect(tmp_path / "other", isolation_level=None)
+    other.execute("PRAGMA cache_size = 1")  # so that the file of changes to undo isn't held back
+    other.execute("CREATE TABLE filler (row)")
+    other.executemany("INSERT INTO filler VALUES (zeroblob(2000))", [()] * 40)
+    other.execute("BEGIN")
+    other.execute("PRAGMA user_version = 1")  # so that the first page is in it, too
+    other.execute("UPDATE filler SET row = randomblob(2000)")
+    undo = (tmp_path / "other-journal").read_bytes()
+    other.rollback()
+    other.close()
+    assert undo.startswith(bytes.fromhex("d9d505f9"))  # that it is in force
+    (tmp_path / f"{store.name}.new-journal").write_bytes(undo)
+    put(backend, {2: b"two"})
+    backend.close()
+    assert not list(tmp_path.glob("*.new*"))
+    backend = KINDS[kind].make(tmp_path, flag="r")
+    assert rows_of(backend) == {1: b"one", 2: b"two"}
+    backend.close()
+
+
+@pytest.mark.parametrize("kind", ["dbm.sqlite3", "sqlitedict"])
+def test_a_file_that_another_program_has_open_is_refused(kind: str, tmp_path: Path) -> None:
+    """Changes that another program has not yet brought into the file aren't overlooked: the error says where they are."""
+    KINDS[kind].make(tmp_path).close()
+    (store,) = (file for file in tmp_path.iterdir() if file.suffix != ".journal")
+    (tmp_path / f"{store.name}.journal").unlink()
+    other = sqlite3.connect(store, isolation_level=None)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("CREATE TABLE another (row)")
+    with pytest.raises(pstore.StorageError, match=f"{store.name}-wal says that another program"):
+        KINDS[kind].make(tmp_path)
+    other.close()
+    KINDS[kind].make(tmp_path).close()
 
 
 @pytest.mark.parametrize("kind", FILED)

@@ -8,20 +8,22 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import pstore
-from pstore.backends import LmdbBackend
-from pstore.backends._lmdb_environment import PINNED
+from pstore.backends import LmdbBackend, _lmdb_file
+from pstore.backends._lmdb_snapshots import PINNED
 from pstore.testing import BackendSuite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from io import RawIOBase
 
     from pstore.backends import Backend
 
@@ -77,7 +79,7 @@ def records(backend: LmdbBackend) -> dict[int, bytes]:
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:
     """Start another Python."""
     command = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(program), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def end(process: subprocess.Popen[str]) -> str:
@@ -218,7 +220,7 @@ def test_what_a_store_keeps_is_its_own(path: Path) -> None:
             large, listed = other["large"], other["list"]
             kept = [large, *listed]
             other.rollback()
-            assert other._opened.backend.environment._lingering == []
+            assert other._opened.backend.environment._snapshots._lingering == []
         for number in range(10):
             db["large"] = bytes([number]) * len(LARGE)
             db["list"] = [number] * 1000
@@ -312,6 +314,101 @@ def test_a_dead_process_leaves_nothing_behind(path: Path) -> None:
     put(backend, {2: b"kept"})
     assert records(backend) == {2: b"kept"}
     backend.close()
+
+
+def test_a_writer_that_dies_behind_its_commit(backend: LmdbBackend, path: Path) -> None:
+    """A process killed between LMDB's header page and LMDB's own count of commits has committed, and stops no writer."""
+    program = """
+        import os, signal, struct, sys
+        import lmdb
+        environment = lmdb.open(sys.argv[1], subdir=False, max_dbs=4, max_readers=16384)
+        with environment.begin(write=True) as writer:
+            writer.put((2).to_bytes(8, "big"), b"dead", db=environment.open_db(b"records", writer))
+            number = writer.id()
+        holding = environment.begin(write=True)  # the lock of LMDB's that tells the next writer of the death
+        with open(sys.argv[1] + "-lock", "r+b") as counts:
+            at = counts.read(256).index(struct.pack("=Q", number))
+            counts.seek(at)
+            counts.write(struct.pack("=Q", number - 1))
+            counts.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    put(backend, {1: b"before"})
+    start(program, path).communicate()
+    assert records(backend) == {1: b"before"}  # LMDB hasn't noticed
+    put(backend, {3: b"after"})
+    assert records(backend) == {1: b"before", 2: b"dead", 3: b"after"}
+
+
+def test_places_for_readers_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all places for readers are taken, beginning, copying and opening say so; an end, and a death, gives them back."""
+    monkeypatch.setattr("pstore.backends._lmdb_map.READERS", 4)
+    backend = LmdbBackend(path)
+    readers = [backend.begin() for _ in range(4)]
+    program = "import sys; from pstore.backends import LmdbBackend; LmdbBackend(sys.argv[1])"
+    for use in (backend.begin, lambda: backend.backup(path.with_name("copy"))):
+        with pytest.raises(pstore.StoreLocked, match="all places for readers are taken"):
+            use()
+    assert "all places for readers are taken" in start(program, path).communicate()[1]
+    readers.pop().rollback()
+    backend.begin().rollback()
+    program += "; b = LmdbBackend(sys.argv[1]); r = b.begin(); print(flush=True); sys.stdin.read()"
+    process = start(program, path)
+    process.stdout.readline()
+    with pytest.raises(pstore.StoreLocked, match="all places for readers are taken"):
+        backend.begin()
+    process.kill()
+    process.communicate()
+    backend.begin().rollback()
+    backend.close()
+
+
+def test_who_may_only_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Who can't write the directory reads, though not while somebody writes nor the other way round; writing is refused."""
+    program = """
+        import os, sys
+        from pstore.backends import LmdbBackend
+        import pstore
+        if not os.geteuid():
+            os.setuid(65534)  # the rights of root aren't asked for
+        def attempt(flag):
+            try:
+                backend = LmdbBackend(sys.argv[1], flag, timeout=0.1)
+                reader = backend.begin()
+                print(flag, *(bytes(row) for _, row in reader.scan("records")), flush=True)
+                return backend
+            except pstore.Error as error:
+                print(flag, type(error).__name__, flush=True)
+        for line in sys.stdin:
+            attempt(line.strip())
+    """
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made)
+        backend = LmdbBackend(directory / "store.lmdb", timeout=0.1)
+        put(backend, {1: b"row"})
+        directory.chmod(0o555)
+        process = start(program, directory / "store.lmdb")
+
+        def attempt(flag: str) -> str:
+            process.stdin.write(flag + "\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+
+        try:
+            assert attempt("w") == "w ReadOnlyError"
+            writer = backend.begin(write=True)
+            assert attempt("r") == "r StoreLocked"
+            writer.rollback()
+            assert attempt("r") == "r b'row'"
+            with pytest.raises(pstore.StoreLocked):
+                backend.begin(write=True)
+            process.communicate("")
+            put(backend, {2: b"row"})
+            backend.close()
+        finally:
+            process.kill()
+            process.communicate()
+            directory.chmod(0o755)
 
 
 # -------------------------------------------------------------------------------------------------- names, URLs, files
@@ -443,3 +540,48 @@ def test_a_damaged_file_never_ends_the_process(tmp_path: Path) -> None:
     assert set(told) <= {"2000", "CorruptRecord", "FormatError"}
     assert "CorruptRecord" in told
     shutil.rmtree(tmp_path)
+
+
+def test_commits_while_a_file_is_opened_are_no_damage(
+    backend: LmdbBackend, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits between looking at one header of the file and at the other don't make it look damaged."""
+    put(backend, {1: b"row"})
+    read = _lmdb_file._read_at
+    commits = iter(range(2, 5))
+
+    def slowly(file: RawIOBase, at: int) -> bytes:
+        data = read(file, at)
+        for number in commits:
+            put(backend, {number: b"row"})
+        return data
+
+    monkeypatch.setattr(_lmdb_file, "_read_at", slowly)
+    other = LmdbBackend(path)
+    assert len(records(other)) == 4
+    other.close()
+
+
+@pytest.mark.parametrize("change", ["missing", "renamed", "other"])
+def test_other_versions_of_the_driver(path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """Without a verifier in `lmdb`, or with another one, a whole file is opened, and one that is too short is refused."""
+    import lmdb.verify
+
+    whole = LmdbBackend(path)
+    put(whole, {key: bytes(1000) for key in range(100)})
+    whole.close()
+    if change == "missing":
+        monkeypatch.delattr(lmdb, "verify")
+        monkeypatch.setitem(sys.modules, "lmdb.verify", None)
+    elif change == "renamed":
+        monkeypatch.delattr(lmdb.verify, "_Verifier")
+        monkeypatch.delattr(lmdb.verify, "verify")
+    else:
+        monkeypatch.setattr(lmdb.verify, "_Verifier", lambda file: file)
+        monkeypatch.setattr(lmdb.verify, "verify", lambda path: path)
+    whole = LmdbBackend(path)
+    assert len(records(whole)) == 100
+    whole.close()
+    path.write_bytes(path.read_bytes()[:-8192])
+    with pytest.raises(pstore.CorruptRecord, match="fewer than its header tells of"):
+        LmdbBackend(path)

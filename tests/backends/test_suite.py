@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import capabilities_table
 
 MUTANTS = Path(__file__).with_name("mutants.py")
-NAMES = re.findall(r"^class (\w+)\(MemoryTransaction\)", MUTANTS.read_text("utf-8"), re.MULTILINE)
+NAMES = re.findall(r"^class (\w+)\(VersionedTransaction\)", MUTANTS.read_text("utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", NAMES)

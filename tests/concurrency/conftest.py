@@ -48,13 +48,14 @@ def shared_url(any_kind: Kind, tmp_path: Path) -> str:
     with contextlib.closing(any_kind.make(tmp_path)) as backend:
         if not backend.capabilities.shared:
             pytest.skip(f"a {backend.scheme} store is open in one process at a time")
-    return any_kind.url(tmp_path)
+    url = any_kind.url(tmp_path)
+    return f"{url}{'&' if '?' in url else '?'}timeout=60"  # the machine may be busy, as above
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A path to keep a store at."""
-    return tmp_path / "store.db"
+    """A path to keep a store at, which is no backend's."""
+    return tmp_path / "another.db"
 
 
 @pytest.fixture
