@@ -158,9 +158,9 @@ class Snapshots:
         for snapshot in self._lingering:
             with snapshot.lock:
                 if snapshot.unpin():
-                    transaction = snapshot.transaction
+                    if snapshot.transaction is not None:  # else an interruption came between the two
+                        snapshot.transaction.abort()
                     snapshot.forget()
-                    transaction.abort()
                 else:
                     still.append(snapshot)
         self._lingering = still

@@ -123,6 +123,7 @@ class FileTables(JournaledTables):
             with self.translated():
                 self._drop(new)
                 states = self._write(new, anew=anew)
+                unfinished = _Unfinished(lambda: self._exchange(states))
             self.journal.mark(generation + 1, states, switching=True)
         except BaseException:
             # Else the copies are in force, or the disk may say so.
@@ -130,9 +131,12 @@ class FileTables(JournaledTables):
                 with contextlib.suppress(OSError):
                     self._drop(new)
             raise
+        with self.guard:  # nothing is called here: an interruption finds both as they were, or neither
+            former = self.mapping
+            self.mapping, self.pending = unfinished, {}
         with self.guard, self.translated():
-            self.pending = {}
-            self._exchange(states)
+            self._close(former)
+            unfinished.finish()
         self.journal.mark(self.journal.header.generation, states, switching=False)
         self.journal.empty()
 
@@ -203,8 +207,6 @@ class FileTables(JournaledTables):
 
     def _exchange(self, states: Iterable[FileState]) -> Any:
         """Give the files in force their names, and return their mapping; where this fails, their next use tries again."""
-        former, self.mapping = self.mapping, _Unfinished(lambda: self._exchange(states))
-        self._close(former)
         self._rename(states)
         self.mapping = self.module.open(self.path, "r")
         return self.mapping

@@ -60,20 +60,24 @@ def write(backend: Backend, started: list[Transaction]) -> None:
     writer.commit()
 
 
-@pytest.mark.parametrize("kind", ["memory", "mapping", "journaled", "dbm.dumb", "sqlite"])
-def test_an_interrupted_commit_is_whole_or_none_and_leaves_no_lock(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["memory", "mapping", "journaled", "dbm.dumb", "dbm.dumb, folding", "sqlite"])
+def test_an_interrupted_commit_is_whole_or_none_and_leaves_no_lock(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At each moment in turn: older snapshots stay as they were, a newer one has all or nothing, another can write."""
     number, ended = 0, False
     while not ended:
         number += 1
         directory = tmp_path / str(number)
         directory.mkdir()
-        backend = KINDS[kind].make(directory, durable=False, timeout=0.01)
+        backend = KINDS[kind.removesuffix(", folding")].make(directory, durable=False, timeout=0.01)
         first = backend.begin(write=True)
         first.put_many("records", [(1, b"old"), (2, b"old")])
         first.commit()
         older, before = backend.begin(), {**{key: {} for key in TABLES}, "records": {1: b"old", 2: b"old"}}
         after = {**before, "records": {1: b"new", 3: b"new"}, "log": {2: b"new"}}
+        if kind.endswith("folding"):
+            monkeypatch.setattr(backend._tables, "_fold_at", 1)  # type: ignore[attr-defined]
         started: list[Transaction] = []
         interruption = Interruption(number)
         sys.setprofile(interruption)
