@@ -48,6 +48,8 @@ class Pool:
         self.forked = False
         self.round_trips = 0
         self._psycopg = driver()
+        #: Behind a connection that has timed out, asking again would only take as long; old drivers have no name for it.
+        self._slow: Any = getattr(self._psycopg.errors, "ConnectionTimeout", ())
         self._guard = threading.Lock()
         self._free = threading.Semaphore(address.pool)
         self._idle: list[Connection] = []
@@ -150,7 +152,7 @@ class Pool:
         raise AssertionError  # it is closed
 
     def _runs(self) -> bool:
-        """Whether the server takes connections, though it may refuse ours."""
+        """Whether the server takes connections, though it may refuse ours. The interpreter's lock is held meanwhile."""
         options = {**self.address.conninfo, "connect_timeout": 2}
         pq = self._psycopg.pq
         conninfo = self._psycopg.conninfo.make_conninfo(**options)
@@ -231,7 +233,7 @@ class Pool:
             except (ConnectionLost, StoreLocked) as error:
                 if isinstance(error, ConnectionLost):
                     self.forget_idle()
-                    refused += not self._connected and self._runs()
+                    refused += not self._connected and not isinstance(error.__cause__, self._slow) and self._runs()
                     if refused == 2:  # once it may have come up since
                         raise
                 elif getattr(error.__cause__, "sqlstate", None) not in AGAIN:

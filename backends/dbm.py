@@ -9,6 +9,7 @@ the checksum no longer holds then, and the journal has to be removed.
 from __future__ import annotations
 
 import dbm
+import os
 import sqlite3
 from collections.abc import MutableMapping
 from importlib import import_module
@@ -23,7 +24,6 @@ from pstore.backends.journal import peek
 from pstore.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator
 
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
@@ -237,6 +237,9 @@ def open_dbm(
     if found not in (None, scheme):
         message = f"{path} is a store of {found}, not of {scheme}: open it as {found}, or with dbm:///"
         raise FormatError(message)
+    if found is None and path.is_file() and not os.access(path, os.R_OK):
+        message = f"{path} can't be read: Permission denied; see who may read it"
+        raise StorageError(message)
     if found is None and path.exists() and path.stat().st_size:
         message = f"{path} is no file of the dbm family; choose another path"
         raise FormatError(message)

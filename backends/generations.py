@@ -118,14 +118,15 @@ class FileTables(JournaledTables):
                 self.mapping.finish()
         if self.module.slow_to_delete and sum(row is None for row in self.pending.values()) > 10:
             anew = True
-        new = beside(self.path, ".new")
+        new, generation = beside(self.path, ".new"), self.journal.header.generation
         try:
             with self.translated():
                 self._drop(new)
                 states = self._write(new, anew=anew)
-            self.journal.mark(self.journal.header.generation + 1, states, switching=True)
+            self.journal.mark(generation + 1, states, switching=True)
         except BaseException:
-            if not self.journal.in_doubt:  # or else the disk may say that the copies are in force
+            # Else the copies are in force, or the disk may say so.
+            if not self.journal.in_doubt and self.journal.header.generation == generation:
                 with contextlib.suppress(OSError):
                     self._drop(new)
             raise
@@ -299,7 +300,7 @@ def _open(module: FileModule, path: Path, flag: str, *, durable: bool, timeout: 
         if journal.header.generation == 0 and not journal.header.files and not readonly:
             tables.adopt()
     except BaseException:
-        if not had_journal and not readonly:
+        if not had_journal and not readonly and journal.untouched:
             # What is there belongs to somebody else, or nothing was made.
             with contextlib.suppress(OSError):
                 journal_path.unlink()

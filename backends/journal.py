@@ -58,6 +58,7 @@ class Journal:
     Attributes:
         header: The facts in force.
         end: Where the next frame begins, in bytes; known after `replay`.
+        untouched: Whether nobody had written anything to it when it was locked.
 
     Raises:
         StoreNotFound: There is none, and `readonly`.
@@ -76,15 +77,31 @@ class Journal:
         self._timeout = timeout
         self._number = 0
         self._broken = False
+        while not self._take(kind):
+            self.close()
+
+    def _take(self, kind: str) -> bool:
+        """Open, lock and read the file; return False where it was removed before it was locked, by who made it for nothing."""
         with self._telling("opened"):
             self._file = self._open(kind)
         try:
-            lock(self._file, path, exclusive=not readonly, timeout=timeout)
+            lock(self._file, self.path, exclusive=not self._readonly, timeout=self._timeout)
             with self._telling("read"):
+                if not self._is_in_place():
+                    return False
                 self.header = self._read_header()
+                self.untouched = not self.header.sequence and os.fstat(self._file).st_size == FRAMES_AT
         except BaseException:
             self.close()
             raise
+        return True
+
+    def _is_in_place(self) -> bool:
+        """Return whether the file that is open has its name: what is written to another one is lost."""
+        try:
+            return os.path.samestat(os.fstat(self._file), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def replay(self) -> dict[bytes, bytes | None]:
         """Return what the commits of this generation have changed; drop a last one that a crash has cut off.
@@ -224,7 +241,7 @@ class Journal:
 
     def _create(self, kind: str) -> None:
         """Make the file, whole or not at all; somebody else may be faster."""
-        new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        new = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}.new")
         self._file = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             os.ftruncate(self._file, FRAMES_AT)

@@ -8,7 +8,9 @@ is the scheme and its object is called as `factory(url, flag, durable=...)`.
 from __future__ import annotations
 
 import math
+import os
 import re
+import threading
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,10 +25,9 @@ from pstore.backends.memory import MemoryBackend
 from pstore.backends.postgresql import PostgresqlBackend
 from pstore.backends.sqlite import SqliteBackend
 from pstore.backends.sqlitedict import TABLE, SqlitedictBackend
-from pstore.errors import FormatError, StorageError
+from pstore.errors import Error, FormatError, StorageError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
 ENTRY_POINTS: Final = "pstore.backends"
@@ -55,12 +56,25 @@ def open_backend(target: str | os.PathLike[str], flag: str = "c", *, durable: bo
         StorageError: The file can't be read.
     """
     check_flag(flag)
+    if not isinstance(target, (str, os.PathLike)):
+        message = f"a store is opened by a path or URL, not by a {type(target).__name__}"
+        raise TypeError(message)
     if not str(target) or str(target) == ":memory:":
         message = f"a store is opened by a path or URL, not by {str(target)!r}; one in memory is 'memory:'"
         raise ValueError(message)
-    if scheme := scheme_of(target):
-        return _by_scheme(scheme)(target, flag, durable=durable)
-    return _by_content(Path(target))(target, flag, durable=durable)
+    scheme = scheme_of(target)
+    if "\0" in (unquote(str(target)) if scheme else str(target)):
+        message = f"no file's name has a NUL in it, as {str(target)!r} has; choose another path"
+        raise ValueError(message)
+    try:
+        factory = _by_scheme(scheme) if scheme else _by_content(Path(target))
+        return factory(target, flag, durable=durable)
+    except OSError as error:
+        if isinstance(error, Error):
+            raise
+        place = f"the {scheme} store" if "@" in str(target) else target  # a URL may have a password
+        message = f"{place} can't be opened: {error.strerror or error}; choose another path, or see who may use it"
+        raise StorageError(message) from error
 
 
 def open_overlay(base: str | os.PathLike[str] | Backend, flag: str = "c") -> Backend:
@@ -195,7 +209,11 @@ def file_and_options(url: str, **types: Callable[[str], object]) -> tuple[str, d
     Raises:
         ValueError: The URL names no file, or has an option that there isn't, or one with a wrong value.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        message = f"the URL of a file is scheme:///relative/path or scheme:////absolute/path, not {url!r} ({error})"
+        raise ValueError(message) from None
     if parts.netloc not in ("", "localhost") or not parts.path.strip("/") or parts.fragment:
         scheme = parts.scheme
         message = f"the URL of a file is {scheme}:///relative/path or {scheme}:////absolute/path, not {url!r}"
@@ -243,7 +261,7 @@ def _seconds(value: str) -> float:
     if not 0 <= seconds < math.inf:
         message = "a number of seconds, 0 or more"
         raise ValueError(message)
-    return seconds
+    return min(seconds, threading.TIMEOUT_MAX)
 
 
 def _bytes(value: str) -> int:

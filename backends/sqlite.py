@@ -99,10 +99,13 @@ class SqliteBackend(Backend):
         try:
             with self._pool.translated():
                 self._pool.patiently(connection, lambda: _begin(connection, write=write))
+            return SqliteTransaction(self._pool, connection, write=write)
         except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:  # interrupted when it had begun
+                    connection.execute("ROLLBACK")
             self._pool.give_back(connection)
             raise
-        return SqliteTransaction(self._pool, connection, write=write)
 
     def close(self) -> None:
         """Close every connection; the last one of all processes folds the log into the file."""

@@ -214,37 +214,45 @@ class VersionedBackend(Backend):
         with self._committing:
             self.check()
             moment = self._moment + 1
-            done = False
+            with self._tables.guard:
+                replaced: Replaced = {
+                    table: dict(zip(delta, self._tables.get_many(table, list(delta)), strict=True))
+                    for table, delta in changes.items()
+                }
+                self._replaced[moment] = replaced
             try:
-                with self._tables.guard:
-                    replaced: Replaced = {
-                        table: dict(zip(delta, self._tables.get_many(table, list(delta)), strict=True))
-                        for table, delta in changes.items()
-                    }
-                    self._replaced[moment] = replaced
                 self._tables.commit(changes, replaced)
-                done = True
             finally:
+                # Where that has failed too: what was replaced is what there is, and where it was interrupted when the
+                # changes were made, older snapshots need it.
                 with self._tables.guard:
-                    if done:
-                        self._moment = moment
-                    else:
-                        self._replaced.pop(moment, None)
+                    self._moment = moment
             self._tables.settle()
 
-    def release(self, moment: int, *, write: bool) -> None:
-        """Forget a snapshot, and what only it still needed."""
+    def release(self, transaction: VersionedTransaction) -> None:
+        """Forget a snapshot, and what only it still needed, and let the next writer begin.
+
+        It may be called again: what an interruption has left undone is done then, and the rest not twice.
+        """
         if self.forked:
             return
-        with self._tables.guard:
-            self._snapshots[moment] -= 1
-            if not self._snapshots[moment]:
-                del self._snapshots[moment]
-            oldest = min(self._snapshots, default=self._moment)
-            for replaced_at in [at for at in self._replaced if at <= min(oldest, self._moment)]:
-                del self._replaced[replaced_at]
-        if write:
-            self._writing.release()
+        try:
+            with self._tables.guard:
+                if transaction.pins:
+                    transaction.pins = False
+                    self._unpin(transaction.moment)
+        finally:
+            if transaction.excludes:
+                transaction.excludes = False
+                self._writing.release()
+
+    def _unpin(self, moment: int) -> None:
+        self._snapshots[moment] -= 1
+        if not self._snapshots[moment]:
+            del self._snapshots[moment]
+        oldest = min(self._snapshots, default=self._moment)
+        for replaced_at in [at for at in self._replaced if at <= min(oldest, self._moment)]:
+            del self._replaced[replaced_at]
 
     def abandon(self) -> None:
         """Leave everything to the process that this one was forked from."""
@@ -259,11 +267,19 @@ class VersionedBackend(Backend):
 
 
 class VersionedTransaction(Transaction):
-    """A snapshot of a `VersionedBackend`, with the changes made on top of it."""
+    """A snapshot of a `VersionedBackend`, with the changes made on top of it.
+
+    Attributes:
+        moment: That of the newest commit that it sees.
+        pins: Whether what it sees is kept.
+        excludes: Whether it has the write lock.
+    """
 
     def __init__(self, backend: VersionedBackend, moment: int, *, write: bool) -> None:
         self._backend = backend
-        self._moment = moment
+        self.moment = moment
+        self.pins = True  # its moment among the snapshots
+        self.excludes = write  # other writers
         self._write = write
         self._changes: Changes = {table: {} for table in TABLES}
         self._ended = False
@@ -273,9 +289,9 @@ class VersionedTransaction(Transaction):
         self._check()
         changes = self._changes[table]
         if not changes:
-            return self._backend.read(table, keys, self._moment)
+            return self._backend.read(table, keys, self.moment)
         stored = [key for key in keys if key not in changes]
-        found = dict(zip(stored, self._backend.read(table, stored, self._moment), strict=True))
+        found = dict(zip(stored, self._backend.read(table, stored, self.moment), strict=True))
         return [changes[key] if key in changes else found[key] for key in keys]
 
     def scan(self, table: Table, start: Key | None = None, stop: Key | None = None) -> Iterator[tuple[Key, Row]]:
@@ -286,7 +302,7 @@ class VersionedTransaction(Transaction):
         rest: Key | None
         while True:
             self._check()
-            rows, rest = self._backend.read_first(table, start, stop, self._moment)
+            rows, rest = self._backend.read_first(table, start, stop, self.moment)
             end = stop if rest is None else rest
             high = len(changed) if end is None else max(low, bisect_left(changed, end))
             rows.update((key, changes[key]) for key in changed[low:high])
@@ -321,9 +337,8 @@ class VersionedTransaction(Transaction):
 
     def rollback(self) -> None:
         """Drop the changes; see `Transaction.rollback`."""
-        if not self._ended:
-            self._ended = True
-            self._backend.release(self._moment, write=self._write)
+        self._ended = True
+        self._backend.release(self)
 
     def _check(self) -> None:
         self._backend.check()

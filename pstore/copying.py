@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import MutableMapping
 from contextlib import ExitStack
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pstore import rows
-from pstore.backends import Backend, open_backend
+from pstore.backends import Backend, MappingBackend, open_backend
 from pstore.backends.base import STR_TABLES
 from pstore.errors import CommitUncertain, CorruptRecord, FormatError, StorageError
 from pstore.keys import MAX_KEY, code_of, make_key, serial_of
@@ -89,8 +90,8 @@ class OpenStore(Protocol):
 
 
 def copy(
-    source: str | os.PathLike[str] | Backend | OpenStore,
-    target: str | os.PathLike[str] | Backend,
+    source: str | os.PathLike[str] | Backend | OpenStore | MutableMapping[str, bytes] | MutableMapping[bytes, bytes],
+    target: str | os.PathLike[str] | Backend | MutableMapping[str, bytes] | MutableMapping[bytes, bytes],
     *,
     progress: Callable[[Progress], object] | None = None,
     durable: bool = True,
@@ -105,8 +106,8 @@ def copy(
     changed in the source meanwhile is in the copy, too.
 
     Args:
-        source: A path, a URL, a backend, or an open store (of which uncommitted changes aren't copied).
-        target: A path, a URL or a backend, with no store in it.
+        source: A path, a URL, a backend, a mapping as `pstore.open` takes it, or an open store (of which uncommitted changes aren't copied).
+        target: A path, a URL, a backend or a mapping, with no store in it.
         progress: Called from time to time with a `Progress`. What it raises stops the copy.
         durable: Whether the target's disk has every row when this returns; see `pstore.open`.
 
@@ -135,10 +136,14 @@ def _opened(place: object, flag: str, stack: ExitStack, *, durable: bool = True)
     """Return the backend of a place; one that is opened for it is closed with the stack."""
     if isinstance(place, Backend):
         return place
-    if not isinstance(place, (str, os.PathLike)):
-        message = f"a store is copied from and to a path, URL or backend, not {place!r}"
+    backend: Backend
+    if isinstance(place, MutableMapping):
+        backend = MappingBackend(place, flag)
+    elif isinstance(place, (str, os.PathLike)):
+        backend = open_backend(place, flag, durable=durable)
+    else:
+        message = f"a store is copied from and to a path, URL, backend or mapping, not {place!r}"
         raise TypeError(message)
-    backend = open_backend(place, flag, durable=durable)
     stack.callback(backend.close)
     return backend
 

@@ -7,6 +7,7 @@ end of a pipe that only this process holds, stops the server and removes the dir
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib.util
 import os
@@ -17,7 +18,10 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: What the tests connect as: no superuser, as an application should.
 USER = "tester"
@@ -115,6 +119,41 @@ class Server:
         """Execute a statement as superuser; those of a whole server in its own database."""
         with self.connect("postgres" if " ROLE " in statement or " DATABASE " in statement else database) as connection:
             connection.execute(statement)
+
+    @contextlib.contextmanager
+    def tls(self) -> Iterator[Path]:
+        """Let it take TLS, too, as long as this lasts; yields its certificate, which it has signed itself, for 127.0.0.1."""
+        key, certificate = self._data / "server.key", self._directory / "server.crt"
+        self._run(
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+            ),
+            *("-subj", "/CN=pstore", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
+        )
+        self.execute(f"ALTER SYSTEM SET ssl_cert_file = '{certificate}'")
+        self._set_tls("on")
+        try:
+            yield certificate
+        finally:
+            self._set_tls("off")
+
+    def _set_tls(self, value: str) -> None:
+        self.execute(f"ALTER SYSTEM SET ssl = {value}")
+        self.execute("SELECT pg_reload_conf()")
+        while True:  # until new connections have it
+            with self.connect() as connection:
+                if connection.execute("SHOW ssl").fetchone() == (value,):
+                    return
+            time.sleep(0.01)
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""

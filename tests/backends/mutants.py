@@ -47,11 +47,11 @@ class ShowsTheNewest(VersionedTransaction):
 
     def get_many(self, table: Any, keys: Any) -> Any:
         self._check()
-        moment, self._moment = self._moment, self._backend._moment
+        moment, self.moment = self.moment, self._backend._moment
         try:
             return super().get_many(table, keys)
         finally:
-            self._moment = moment
+            self.moment = moment
 
 
 FAULTS = {cls.__name__: cls for cls in (DropsDeletes, IncludesStop, KeepsTheLog, ShowsTheNewest)}

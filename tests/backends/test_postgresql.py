@@ -9,7 +9,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,11 +277,10 @@ def test_opening_doesnt_wait_for_ever(proxy: Proxy, server: Any, schema: str) ->
     proxy.down = True
     with pytest.raises(pstore.ConnectionLost, match=f"{proxy.port}.* can't be reached"):
         pstore.open(server.url(schema, port=proxy.port, timeout=0.3))
-    proxy.down = False
-    started = time.monotonic()
-    with pytest.raises(pstore.ConnectionLost, match="no_database"):
-        pstore.open(server.url(schema, timeout=100).replace("/pstore?", "/no_database?"))
-    assert time.monotonic() - started < 60  # not the timeout
+    with pytest.raises(
+        pstore.ConnectionLost, match="no_database"
+    ):  # not after the ten minutes: the test has no such time
+        pstore.open(server.url(schema, timeout=600).replace("/pstore?", "/no_database?"))
 
 
 def test_a_broken_connection_logs_nothing(
@@ -485,6 +483,38 @@ def test_no_password_is_shown(server: Any, schema: str) -> None:
         pstore.open(url.replace("open", "%zz"))
     for text in (shown, str(caught.value), str(wrong.value)):
         assert "sesame" not in text
+
+
+@pytest.mark.skipif(postgres_server.program("openssl") is None, reason="needs the program openssl: apt install openssl")
+def test_tls(server: Any, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters and environment of libpq ask for it: it encrypts, and a server with another certificate is refused."""
+    other = tmp_path / "other.crt"
+
+    def open_it(**parameters: object) -> None:
+        with pstore.open(server.url(schema, application_name=schema, **parameters)) as db, server.connect() as admin:
+            db["atom"] = 1
+            found = admin.execute(
+                "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = %s",
+                [schema],
+            )
+            assert found.fetchall() == [(True,)]
+
+    with server.tls() as first:
+        other.write_bytes(first.read_bytes())
+    with pytest.raises(pstore.ConnectionLost, match="SSL"):
+        open_it(sslmode="require", timeout=0.1)  # the server takes none any more
+    with server.tls() as certificate:
+        open_it(sslmode="require")
+        open_it(sslmode="verify-full", sslrootcert=certificate)
+        with pytest.raises(pstore.ConnectionLost, match="certificate"):
+            open_it(sslmode="verify-full", sslrootcert=other, timeout=0.1)
+        with monkeypatch.context() as environment:
+            environment.setenv("PGSSLMODE", "verify-full")
+            environment.setenv("PGSSLROOTCERT", str(certificate))
+            open_it()
+            environment.setenv("PGSSLROOTCERT", str(other))
+            with pytest.raises(pstore.ConnectionLost, match="certificate"):
+                open_it(timeout=0.1)
 
 
 @pytest.mark.parametrize("query", ["timeout=soon", "timeout=-1", "pool=0", "pool=x", "schema=", "nonsense=1"])

@@ -48,7 +48,8 @@ def shared_url(any_kind: Kind, tmp_path: Path) -> str:
     with contextlib.closing(any_kind.make(tmp_path)) as backend:
         if not backend.capabilities.shared:
             pytest.skip(f"a {backend.scheme} store is open in one process at a time")
-    return any_kind.url(tmp_path)
+    url = any_kind.url(tmp_path)
+    return f"{url}{'&' if '?' in url else '?'}timeout=60"  # the machine may be busy, as above
 
 
 @pytest.fixture

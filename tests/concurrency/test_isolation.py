@@ -30,8 +30,13 @@ def judge(history: list[elle.Transaction], isolation: str) -> dict[str, int]:
 
 
 def read_log(log: Path) -> list[elle.Transaction]:
-    """Return the transactions that a process has logged."""
-    return appending.read_log(log.read_text().splitlines(), log.name)
+    """Return the transactions that a process has logged.
+
+    A process that was killed may have written a part of a line: what it was about to commit, and then it hasn't begun to; or
+    how a commit has ended, and then that is unknown.
+    """
+    whole, _, _ = log.read_text().rpartition("\n")
+    return appending.read_log(whole.splitlines(), log.name)
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)

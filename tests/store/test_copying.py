@@ -146,7 +146,10 @@ def test_every_key_and_row(any_kind: Kind, tmp_path: Path) -> None:
 
 
 def test_by_path_url_store_and_backend(source: pstore.Store, tmp_path: Path) -> None:
-    """Source and target may be a path, a URL or a backend, the source also an open store; what isn't committed stays out."""
+    """Source and target may be a path, a URL, a backend or a mapping, the source also an open store.
+
+    What isn't committed stays out.
+    """
     source["uncommitted"] = 1
     expected = content(source.backend)
     first = pstore.copy(source, tmp_path / "1.db")
@@ -155,13 +158,16 @@ def test_by_path_url_store_and_backend(source: pstore.Store, tmp_path: Path) -> 
     backend = MemoryBackend()
     assert pstore.copy(str(tmp_path / "3.db"), backend) == first
     assert content(backend) == expected
+    mapping: dict[bytes, bytes] = {}
+    assert pstore.copy(tmp_path / "3.db", mapping) == first
+    assert pstore.copy(mapping, tmp_path / "5.db") == first
     assert first.revision == source.revision == 3
     assert first.rows == sum(len(found) for found in expected.values()) - 1  # the counters aren't counted
     del source["uncommitted"]
     for bad in (5, None, source.session):
-        with pytest.raises(TypeError, match="path, URL or backend"):
+        with pytest.raises(TypeError, match="path, URL, backend or mapping"):
             pstore.copy(bad, tmp_path / "4.db")
-        with pytest.raises(TypeError, match="path, URL or backend"):
+        with pytest.raises(TypeError, match="path, URL, backend or mapping"):
             pstore.copy(source, bad)
 
 
