@@ -185,8 +185,8 @@ class Environment:
             if not taken or not self._locks.take(WRITING, wait=max(0.0, deadline - time.monotonic())):
                 message = f"{self.path}: another writer held the store for more than {timeout:g} s; try again later"
                 raise StoreLocked(message)
-            if self._map.is_open:
-                with translated(self.path), self._committing():
+            with translated(self.path), self._snapshots.guard:
+                if self._map.is_open:
                     self._map.recover()
         except BaseException:
             if taken:

@@ -32,6 +32,7 @@ PINNED: Final = 1 << 15
 
 _BATCH_BYTES: Final = 1 << 20
 _FIRST_PRUNING: Final = 64
+_COURTESY: Final = 0.1  # seconds
 
 
 class Snapshot:
@@ -129,6 +130,7 @@ class Snapshots:
         self.guard = threading.Condition(threading.RLock())
         self.committing = False
         self._map = mapped
+        self._waits_to_move = False
         self._open: set[Snapshot] = set()
         self._lingering: list[Snapshot] = []  # ended, but a view is in use
 
@@ -138,6 +140,8 @@ class Snapshots:
         Args:
             moves: Whether the map may be replaced meanwhile.
         """
+        # Else there might always be somebody in the way. Not for long, as whoever is in the way may need another one first.
+        self.guard.wait_for(lambda: not self._waits_to_move, _COURTESY)
         snapshot = Snapshot(self._map, self._map.begin())
         if not moves:
             snapshot.number = -1  # counted as older than any
@@ -170,7 +174,7 @@ class Snapshots:
         """Leave them all to the process that this one was forked from: neither end them nor close what they read."""
         for snapshot in [*self._open, *self._lingering]:
             snapshot.forget()
-        self._open, self._lingering = set(), []
+        self._open, self._lingering, self._waits_to_move = set(), [], False
         self.guard = threading.Condition(threading.RLock())  # another thread may have held it
 
     def wait_until_idle(self, deadline: float, why: str) -> None:
@@ -199,8 +203,13 @@ class Snapshots:
         Raises:
             StorageError: Older snapshots, or views in use, were in the way for too long, or are this thread's own.
         """
-        while not self._move(action):
-            self._wait(deadline, why, StorageError)
+        self._waits_to_move = True
+        try:
+            while not self._move(action):
+                self._wait(deadline, why, StorageError)
+        finally:
+            self._waits_to_move = False
+            self.guard.notify_all()
 
     def _move(self, action: Callable[[], None]) -> bool:
         if not self.sweep() or self.committing:
