@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from pstore.backends.generations import FileTables
 from pstore.errors import StoreLocked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
     from pstore.backends import Backend, Transaction
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 BACKENDS = str(Path(sys.modules[open_backend.__module__].__file__ or "").parent)
 #: Where an interruption can't be told from one before the lock was taken.
 UNKNOWABLE = ("_acquire_writing", "acquire")
+
+# An interruption behind the making of a connection leaves it to the garbage collector, of which Python 3.13 warns.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What an interruption has left is collected here, and in no other test."""
+    yield
+    gc.collect()
 
 
 class Interruption:

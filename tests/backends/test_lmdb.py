@@ -366,9 +366,14 @@ def test_places_for_readers_are_told(path: Path, monkeypatch: pytest.MonkeyPatch
 def test_who_may_only_read(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Who can't write the directory reads, though not while somebody writes nor the other way round; writing is refused."""
     program = """
-        import os, sys
+        import os, sys, tempfile
         from pstore.backends import LmdbBackend
         import pstore
+        with tempfile.TemporaryDirectory() as made:  # imports everything, as long as whoever this is may read it
+            for flag in "cr":
+                backend = LmdbBackend(os.path.join(made, "store.lmdb"), flag)
+                backend.begin().rollback()
+                backend.close()
         if not os.geteuid():
             os.setuid(65534)  # the rights of root aren't asked for
         def attempt(flag):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pstore.backends import Backend
+
+# An interruption behind the making of a connection leaves it to the garbage collector, of which Python 3.13 warns.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What an interruption has left is collected here, and in no other test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
