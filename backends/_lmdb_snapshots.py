@@ -32,7 +32,7 @@ PINNED: Final = 1 << 15
 
 _BATCH_BYTES: Final = 1 << 20
 _FIRST_PRUNING: Final = 64
-_COURTESY: Final = 0.1  # seconds
+_COURTESY: Final = 1.0  # seconds
 
 
 class Snapshot:

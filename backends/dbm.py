@@ -87,6 +87,45 @@ class StandardModule(FileModule):
             raise StorageError(message) from error
 
 
+class NdbmModule(StandardModule):
+    """`dbm.ndbm`, which takes an empty row for none: each has one byte more in the files."""
+
+    def open(self, path: Path, flag: str) -> LongerRows:
+        """Return the mapping of the files; see `FileModule.open`."""
+        return LongerRows(super().open(path, flag))
+
+
+class LongerRows(MutableMapping[bytes, bytes]):
+    """A mapping whose rows have one byte more where they are kept.
+
+    Args:
+        mapping: Where they are kept.
+    """
+
+    def __init__(self, mapping: Any) -> None:
+        self._mapping = mapping
+
+    def __getitem__(self, key: bytes) -> bytes:
+        row: bytes = self._mapping[key]
+        return row[:-1]
+
+    def __setitem__(self, key: bytes, row: bytes) -> None:
+        self._mapping[key] = row + b"."
+
+    def __delitem__(self, key: bytes) -> None:
+        del self._mapping[key]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._mapping.keys())
+
+    def __len__(self) -> int:
+        return len(self._mapping)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._mapping.close()
+
+
 class SqliteModule(FileModule):
     """`dbm.sqlite3`, by its files."""
 
@@ -172,7 +211,7 @@ class NdbmBackend(FileBackend):
 
     scheme: ClassVar[str] = "dbm.ndbm"
     capabilities: ClassVar[Capabilities] = Capabilities(shared=False, largest_row=2**31 - 2**16)
-    module: ClassVar[FileModule] = StandardModule("dbm.ndbm", (".db",), (".pag", ".dir"))
+    module: ClassVar[FileModule] = NdbmModule("dbm.ndbm", (".db",), (".pag", ".dir"))
 
 
 class ClassicNdbmBackend(NdbmBackend):
