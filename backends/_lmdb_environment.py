@@ -14,10 +14,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from pstore.backends._disk import sync
 from pstore.backends._lmdb_driver import driver, translated
 from pstore.backends._lmdb_file import check_file
 from pstore.backends._lmdb_lock import USING, WRITING, FileLocks
-from pstore.backends._lmdb_map import Map, sync_file
+from pstore.backends._lmdb_map import Map
 from pstore.backends._lmdb_snapshots import Snapshots
 from pstore.errors import FormatError, StoreLocked
 
@@ -278,7 +279,7 @@ class Environment:
                 self._map.close()
                 try:
                     temporary.replace(self.path)
-                    sync_file(self.path.parent)
+                    sync(self.path.parent)
                 finally:
                     self._map.open()
             finally:

@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from pstore.backends._disk import sync
 from pstore.backends._lmdb_driver import driver, translated
 from pstore.backends._lmdb_file import check_file, damaged
 from pstore.backends.base import TABLES, Table
@@ -166,7 +167,7 @@ class Map:
     def copy(self, target: str) -> None:
         """Write the newest state to a new file, without free pages, and wait until the disk has it."""
         self._environment.copy(target, compact=True)
-        sync_file(target)
+        sync(target)
 
     def reap(self) -> int:
         """Give back the places of readers whose process has died; return how many there were."""
@@ -237,12 +238,3 @@ class Map:
         if any(any(tree.flags().values()) for tree in trees.values()):
             raise damaged(self.path, "a table is of another kind")
         self.trees = trees
-
-
-def sync_file(path: str | os.PathLike[str]) -> None:
-    """Wait until the disk has a file, or the names in a directory."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: The device and the number of a file.
 Identity: TypeAlias = tuple[int, int]
 
+#: The first bytes of every SQLite file.
+MAGIC: Final = b"SQLite format 3\0"
 #: Held while a file is opened, and while one is read past SQLite.
 guard = threading.RLock()
 _open: Final[Counter[Identity]] = Counter()

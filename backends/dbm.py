@@ -26,7 +26,6 @@ from pstore.errors import FormatError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SQLITE_MAGIC: Final = b"SQLite format 3\0"
 #: What SQLite keeps beside a file that is being changed; gone when all is in the file.
 SQLITE_SIDES: Final = ("-journal", "-wal", "-shm")
 CREATE: Final = "CREATE TABLE Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)"
@@ -312,7 +311,7 @@ def has_sqlite_table(path: Path, table: str) -> bool:
             return False
     try:
         with path.open("rb") as file:
-            if file.read(len(SQLITE_MAGIC)) != SQLITE_MAGIC:
+            if file.read(len(_sqlite_files.MAGIC)) != _sqlite_files.MAGIC:
                 return False
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     except (OSError, sqlite3.Error):

@@ -17,11 +17,12 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from pstore.backends._disk import sync
 from pstore.backends._file_module import FileModule, beside
 from pstore.backends._journal_format import FileState
 from pstore.backends._journaled_tables import FOLD_AT, FOLD_SHARE, JournaledTables
 from pstore.backends.base import check_flag
-from pstore.backends.journal import Journal, NoJournal, sync_directory
+from pstore.backends.journal import Journal, NoJournal
 from pstore.backends.versions import VersionedBackend
 from pstore.errors import CorruptRecord, Error, FormatError, StorageError, StoreNotFound
 
@@ -190,7 +191,7 @@ class FileTables(JournaledTables):
             if suffix in layout:
                 shutil.copymode(beside(self.path, suffix), file)
             states.append(_state(file, suffix, sync=True))
-        sync_directory(self.path.parent)
+        sync(self.path.parent)
         return tuple(states)
 
     def _finish_switch(self, *, readonly: bool) -> None:
@@ -216,7 +217,7 @@ class FileTables(JournaledTables):
             new = beside(beside(self.path, ".new"), state.suffix)
             if new.exists():  # or else it was renamed before a crash
                 new.replace(beside(self.path, state.suffix))
-        sync_directory(self.path.parent)
+        sync(self.path.parent)
 
     def _compare(self) -> bool:
         """Return whether there are files; raise CorruptRecord where they aren't what the journal says."""

@@ -16,6 +16,7 @@ import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pstore.backends._disk import sync
 from pstore.backends._journal_format import (
     ACKNOWLEDGED_AT,
     ACKNOWLEDGED_SIZE,
@@ -248,7 +249,7 @@ class Journal:
             self._write_header(Header(kind))
             with contextlib.suppress(FileExistsError):
                 os.link(new, self.path)
-            sync_directory(self.path.parent)
+            sync(self.path.parent)
         finally:
             self.close()
             new.unlink()
@@ -375,12 +376,3 @@ def peek(path: Path) -> Header | None:
         return None
     headers = [header for at in SLOTS if (header := unpack_header(start[at : at + SLOT_SIZE])) is not None]
     return max(headers, key=lambda header: header.sequence, default=None)
-
-
-def sync_directory(path: Path) -> None:
-    """Wait until the disk has the names in this directory."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

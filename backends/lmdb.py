@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pstore.backends import _sqlite_files
+from pstore.backends._disk import sync
 from pstore.backends._lmdb_file import check_file
-from pstore.backends._lmdb_map import MAP_SIZE, sync_file
+from pstore.backends._lmdb_map import MAP_SIZE
 from pstore.backends._lmdb_registry import compact_environment, open_environment, release_environment
 from pstore.backends._lmdb_transaction import LARGEST_ROW, LONGEST_NAME, LmdbTransaction
 from pstore.backends.base import Backend, Capabilities
@@ -147,7 +148,7 @@ class LmdbBackend(Backend):
             self.environment.copy(os.fspath(temporary))
             os.link(temporary, target)  # unlike a rename this replaces nothing
             linked = True
-            sync_file(target.parent)
+            sync(target.parent)
         except OSError as error:
             if linked:
                 with contextlib.suppress(OSError):

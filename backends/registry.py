@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pstore.backends import _lmdb_file, _sqlite_files, dbm, sqlite
+from pstore.backends import _lmdb_file, _sqlite_files, dbm
 from pstore.backends._file_module import beside
 from pstore.backends.base import Backend, check_flag
 from pstore.backends.journal import peek
@@ -298,7 +298,7 @@ _BUILTIN: Final[dict[str, Callable[..., Backend]]] = {
 }
 #: How a file is recognised: (where, what stands there, whose it is).
 _BY_CONTENT: Final[tuple[tuple[int, bytes, Callable[..., Backend]], ...]] = (
-    (0, sqlite.MAGIC, SqliteBackend),
+    (0, _sqlite_files.MAGIC, SqliteBackend),
     (_lmdb_file.MAGIC_AT, _lmdb_file.MAGIC, LmdbBackend),
 )
 _START: Final = max(at + len(magic) for at, magic, _ in _BY_CONTENT)

@@ -13,17 +13,16 @@ import sqlite3
 from pathlib import Path
 from typing import ClassVar, Final
 
+from pstore.backends._disk import sync
 from pstore.backends._sqlite_pool import Pool
 from pstore.backends._sqlite_transaction import LARGEST_ROW, SqliteTransaction
-from pstore.backends.base import Backend, Capabilities
+from pstore.backends.base import TABLES, Backend, Capabilities
 from pstore.errors import FormatError, ReadOnlyError, StorageError, StoreLocked, StoreNotFound
 
 #: "pstr", big-endian, in SQLite's header at offset 68: says that the file is a store.
 APPLICATION_ID: Final = 0x70737472
 #: The layout of the tables, in SQLite's `user_version`.
 LAYOUT: Final = 1
-#: The first bytes of every SQLite file.
-MAGIC: Final = b"SQLite format 3\0"
 
 CREATE: Final = (
     "CREATE TABLE records (key INTEGER PRIMARY KEY, value BLOB NOT NULL)",
@@ -159,7 +158,7 @@ class SqliteBackend(Backend):
                 _finish(part)
                 self._check_free(target)
                 part.rename(target)
-                _sync_directory(target.parent)
+                sync(target.parent)
         finally:
             self._pool.give_back(connection)
             for suffix in ("", *_BESIDE):
@@ -209,7 +208,7 @@ class SqliteBackend(Backend):
             for statement in CREATE:
                 connection.execute(statement)
         elif flag == "n":
-            for table in ("records", "names", "log", "meta"):
+            for table in TABLES:
                 connection.execute(EMPTY.format(table=table))
         connection.execute("COMMIT")
 
@@ -256,13 +255,3 @@ def _finish(part: Path) -> None:
         connection.close()
     with part.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
