@@ -20,6 +20,8 @@ Identity: TypeAlias = tuple[int, int]
 
 #: The first bytes of every SQLite file.
 MAGIC: Final = b"SQLite format 3\0"
+#: What stands beside an SQLite file while it is changed, and belongs to it; gone when all is in the file.
+SIDES: Final = ("-wal", "-shm", "-journal")
 #: Held while a file is opened, and while one is read past SQLite.
 guard = threading.RLock()
 _open: Final[Counter[Identity]] = Counter()

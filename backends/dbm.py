@@ -26,8 +26,6 @@ from pstore.errors import FormatError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-#: What SQLite keeps beside a file that is being changed; gone when all is in the file.
-SQLITE_SIDES: Final = ("-journal", "-wal", "-shm")
 CREATE: Final = "CREATE TABLE Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)"
 GET: Final = "SELECT value FROM Dict WHERE key = ?"
 PUT: Final = "REPLACE INTO Dict (key, value) VALUES (?, ?)"
@@ -129,8 +127,8 @@ class SqliteModule(FileModule):
     """`dbm.sqlite3`, by its files."""
 
     name = "dbm.sqlite3"
-    litter = tuple("*" + side for side in SQLITE_SIDES)
-    changing = SQLITE_SIDES
+    litter = tuple("*" + side for side in _sqlite_files.SIDES)
+    changing = _sqlite_files.SIDES
 
     def open(self, path: Path, flag: str) -> SqliteMapping:
         """Return the mapping of the file; see `FileModule.open`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from pstore.backends._disk import sync
+from pstore.backends._sqlite_files import SIDES
 from pstore.backends._sqlite_pool import Pool
 from pstore.backends._sqlite_transaction import LARGEST_ROW, SqliteTransaction
 from pstore.backends.base import TABLES, Backend, Capabilities
@@ -39,9 +40,6 @@ LOG_MODE: Final = "PRAGMA journal_mode = WAL"
 EMPTY_LOG: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
 REWRITE: Final = ("PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY")
 COPY: Final = "VACUUM INTO ?"
-
-#: What stands beside an SQLite file and belongs to it.
-_BESIDE: Final = ("-wal", "-shm", "-journal")
 
 
 class SqliteBackend(Backend):
@@ -161,7 +159,7 @@ class SqliteBackend(Backend):
                 sync(target.parent)
         finally:
             self._pool.give_back(connection)
-            for suffix in ("", *_BESIDE):
+            for suffix in ("", *SIDES):
                 with contextlib.suppress(OSError):
                     part.with_name(part.name + suffix).unlink()
 
@@ -229,7 +227,7 @@ class SqliteBackend(Backend):
             raise StoreLocked(message) from error
 
     def _check_free(self, target: Path) -> None:
-        for suffix in ("", *_BESIDE):
+        for suffix in ("", *SIDES):
             there = target.with_name(target.name + suffix)
             if os.path.lexists(there):
                 message = (

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pstore.backends._file_module import FileModule
+from pstore.backends._sqlite_files import SIDES
 from pstore.backends.base import Capabilities
-from pstore.backends.dbm import SQLITE_SIDES, has_sqlite_table
+from pstore.backends.dbm import has_sqlite_table
 from pstore.backends.generations import FileBackend
 from pstore.errors import FormatError, StorageError
 
@@ -28,8 +29,8 @@ class SqlitedictModule(FileModule):
 
     name = "sqlitedict"
     textual = True
-    litter = tuple("*" + side for side in SQLITE_SIDES)
-    changing = SQLITE_SIDES
+    litter = tuple("*" + side for side in SIDES)
+    changing = SIDES
 
     def open(self, path: Path, flag: str) -> Any:
         """Return the mapping of the file; see `FileModule.open`.
